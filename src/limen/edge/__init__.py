@@ -1,0 +1,1 @@
+"""The data plane: enforcement points, one process each. They open what a grant says and decide nothing."""

@@ -1,0 +1,347 @@
+"""The agent channel: one mutual-TLS WebSocket from each enforcement point to the control plane.
+
+Rules of the channel:
+
+1. The agent speaks first (``Hello``); the control plane answers ``Welcome`` or ``Refuse`` and closes.
+2. After ``Welcome`` comes one ``Sync`` per tenant: the whole set of live grants of this enforcement point at a
+   version. What the agent holds beyond it, it cuts.
+3. ``OpenGrant`` and ``CloseGrants`` follow in order. The agent answers ``Opened`` / ``Applied`` only when the
+   data plane really has changed.
+4. The agent sends ``Heartbeat`` every ``Welcome.heartbeat_seconds`` with the version it has applied per tenant. Only
+   ``HeartbeatAck.lease_seconds > 0`` renews its lease; an agent that is behind gets 0 and its grants lapse.
+5. When a grant ends, however it ends, the agent sends one ``Receipt``.
+6. Times are Unix seconds (float, UTC). Ids are UUIDs. Bytes are base64 in JSON.
+"""
+
+from enum import StrEnum
+from uuid import UUID
+
+from limen.wire.codec import Message, Part
+
+PROTOCOL = 1
+"""Version of this protocol; a peer one lower or equal is accepted."""
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_CLOCK_SKEW_SECONDS = 30.0
+DEFAULT_OFFLINE_TOLERANCE_SECONDS = 60.0
+
+
+class AgentKind(StrEnum):
+    """What an agent is; fixed at enrolment."""
+
+    GATEWAY = "gateway"
+    CLIENT = "client"
+    SFTP = "sftp"
+
+
+# --- parts ------------------------------------------------------------------------------------------------
+
+
+class PortRange(Part):
+    """One protocol and an inclusive port range. ``protocol`` is ``tcp``, ``udp`` or ``icmp`` (ports 0..0)."""
+
+    protocol: str
+    first: int
+    last: int
+
+
+class NetworkResource(Part):
+    """A network resource as the data plane sees it. ``ports`` empty means every protocol and port."""
+
+    id: UUID
+    name: str
+    cidr: str
+    ports: tuple[PortRange, ...] = ()
+
+
+class TunnelGrant(Part):
+    """A grant for a gateway: this peer, from this tunnel address, to this resource, until ``expires_at``."""
+
+    id: UUID
+    number: int
+    expires_at: float
+    peer_public_key: str
+    peer_address: str
+    resource: NetworkResource
+
+
+class ClosedGrant(Part):
+    """A grant that must be cut at once, and why (a short tag such as ``suspended``)."""
+
+    id: UUID
+    number: int
+    reason: str
+
+
+class AppliedVersion(Part):
+    """The tenant version up to which this agent has applied every change."""
+
+    tenant_id: UUID
+    version: int
+
+
+class TunnelPeer(Part):
+    """The gateway that a client shall talk to. ``endpoint`` is ``address:port`` (IPv6 in brackets)."""
+
+    agent_id: UUID
+    public_key: str
+    endpoint: str
+
+
+class SealedCredential(Part):
+    """Storage credentials, readable only by the enforcement point they were sealed to.
+
+    ``blob`` is HPKE output (see ``limen.crypto.sealing``) bound to (tenant, connection, grant).
+    """
+
+    blob: bytes
+
+
+class BucketTarget(Part):
+    """Where a file grant leads. ``provider`` is ``s3`` or ``local``; ``root`` is the local folder."""
+
+    connection_id: UUID
+    provider: str
+    bucket: str = ""
+    endpoint: str = ""
+    region: str = ""
+    prefix: str = ""
+    root: str = ""
+    credential: SealedCredential | None = None
+
+
+class FileGrant(Part):
+    """A grant for the file door. ``jail`` is the key prefix of this user under the connection's prefix."""
+
+    id: UUID
+    number: int
+    expires_at: float
+    actions: tuple[str, ...]
+    jail: str
+    target: BucketTarget
+
+
+class DoorEvent(Part):
+    """Something that happened at a door and must be audited.
+
+    ``action`` is an audit tag such as ``files.object.put``; ``outcome`` is ``ok``, ``denied`` or ``failed``;
+    ``path`` is marked personal and stored sealed. ``at`` is the door's own clock.
+    """
+
+    grant_id: UUID
+    action: str
+    outcome: str
+    at: float
+    path: str = ""
+    bytes: int = 0
+    detail: str = ""
+
+
+# --- agent -> control plane -------------------------------------------------------------------------------
+
+
+class Hello(Message, tag="hello"):
+    """First message. ``now`` lets the control plane name a wrong clock."""
+
+    protocol: int
+    kind: AgentKind
+    agent_id: UUID
+    software: str
+    now: float
+    wireguard_public_key: str = ""
+    listen_port: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+class Heartbeat(Message, tag="heartbeat"):
+    """Proof of life with what has been applied."""
+
+    now: float
+    applied: tuple[AppliedVersion, ...] = ()
+
+
+class Opened(Message, tag="opened"):
+    """The data plane now lets this grant through."""
+
+    tenant_id: UUID
+    grant_id: UUID
+
+
+class Applied(Message, tag="applied"):
+    """Everything up to ``version`` is in force, all cuts made."""
+
+    tenant_id: UUID
+    version: int
+
+
+class Receipt(Message, tag="receipt"):
+    """A grant ended here. ``last_byte_at`` is 0 when nothing ever flowed; byte counts are payload of the door."""
+
+    tenant_id: UUID
+    grant_id: UUID
+    reason: str
+    cut_at: float
+    last_byte_at: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Events(Message, tag="events"):
+    """A batch of door events of one tenant; acknowledged with ``EventsAck`` once they are durable."""
+
+    tenant_id: UUID
+    batch: int
+    events: tuple[DoorEvent, ...]
+
+
+class RequestAccess(Message, tag="request-access"):
+    """A client met a packet for a resource (client agents only)."""
+
+    request_id: int
+    resource_id: UUID
+
+
+class Authenticate(Message, tag="authenticate"):
+    """An SSH sign-in (file agents only). Exactly one of ``password`` and ``public_key`` is set.
+
+    ``public_key`` is the OpenSSH one-line form; with ``probe`` true the SSH client only asks whether the key
+    would do and has proved nothing yet: the answer carries no grant.
+    """
+
+    request_id: int
+    connection: str
+    user: str
+    source: str
+    password: str = ""
+    public_key: str = ""
+    probe: bool = False
+
+
+class Release(Message, tag="release"):
+    """The subject has closed its session by itself; the grant is over (followed by a ``Receipt``)."""
+
+    tenant_id: UUID
+    grant_id: UUID
+
+
+class Goodbye(Message, tag="goodbye"):
+    """The agent stops on purpose."""
+
+
+# --- control plane -> agent -------------------------------------------------------------------------------
+
+
+class Welcome(Message, tag="welcome"):
+    """Accepted. ``tunnel_address`` is set for clients (their own) and gateways (theirs), as ``address/length``."""
+
+    now: float
+    heartbeat_seconds: float
+    lease_seconds: float
+    tenant_id: UUID | None = None
+    tunnel_address: str = ""
+    tunnel_network: str = ""
+
+
+class Refuse(Message, tag="refuse"):
+    """Not accepted, or no longer: the channel closes after this. ``fix`` says what to do."""
+
+    code: str
+    message: str
+    fix: str = ""
+
+
+class HeartbeatAck(Message, tag="heartbeat-ack"):
+    """``lease_seconds`` counts from now; 0 means: not renewed, you are behind."""
+
+    now: float
+    lease_seconds: float
+
+
+class Sync(Message, tag="sync"):
+    """All live grants of this enforcement point in one tenant. Gateways get ``tunnels``, file agents ``files``
+    (ids only: sessions do not survive a restart of the agent, so what it does not know it releases)."""
+
+    tenant_id: UUID
+    version: int
+    tunnels: tuple[TunnelGrant, ...] = ()
+    files: tuple[UUID, ...] = ()
+
+
+class OpenGrant(Message, tag="open-grant"):
+    """Open this tunnel grant, then answer ``Opened``."""
+
+    tenant_id: UUID
+    version: int
+    tunnel: TunnelGrant
+
+
+class CloseGrants(Message, tag="close-grants"):
+    """Cut these grants now, then answer ``Applied`` and send one ``Receipt`` for each. May be empty: then only
+    the version moves on."""
+
+    tenant_id: UUID
+    version: int
+    grants: tuple[ClosedGrant, ...] = ()
+
+
+class Reachable(Message, tag="reachable"):
+    """For clients: what the policy would let this subject reach now. Replaces the former list."""
+
+    tenant_id: UUID
+    version: int
+    resources: tuple[NetworkResource, ...]
+
+
+class AccessAnswer(Message, tag="access-answer"):
+    """The answer to ``RequestAccess``. When allowed, the gateway has already opened the grant."""
+
+    request_id: int
+    allowed: bool
+    resource_id: UUID
+    reason: str = ""
+    fix: str = ""
+    grant_id: UUID | None = None
+    expires_at: float = 0.0
+    peer: TunnelPeer | None = None
+
+
+class AuthenticateAnswer(Message, tag="authenticate-answer"):
+    """The answer to ``Authenticate``. A refusal has no reason: the SSH client must not learn one."""
+
+    request_id: int
+    allowed: bool
+    tenant_id: UUID | None = None
+    grant: FileGrant | None = None
+    retry_after: float = 0.0
+
+
+class EventsAck(Message, tag="events-ack"):
+    """The batch is in the audit trail."""
+
+    batch: int
+
+
+FromAgent = (
+    Hello
+    | Heartbeat
+    | Opened
+    | Applied
+    | Receipt
+    | Events
+    | RequestAccess
+    | Authenticate
+    | Release
+    | Goodbye
+)
+ToAgent = (
+    Welcome
+    | Refuse
+    | HeartbeatAck
+    | Sync
+    | OpenGrant
+    | CloseGrants
+    | Reachable
+    | AccessAnswer
+    | AuthenticateAnswer
+    | EventsAck
+)
