@@ -94,7 +94,8 @@ class ResealStorageCredential(Message, tag="reseal-storage-credential"):
 class EnrolAgent(Message, tag="enrol-agent"):
     """Record an agent and issue its first certificate. ``tenant_id`` is None for platform agents.
 
-    ``identity_key`` is DER SubjectPublicKeyInfo (EC P-256), ``sealing_key`` raw X25519. Reply: ``Certificate``.
+    ``identity_key`` is DER SubjectPublicKeyInfo (EC P-256), ``sealing_key`` raw X25519. Reply:
+    ``Certificate``.
     """
 
     agent_id: UUID
