@@ -9,8 +9,13 @@ Rules of the channel:
    data plane really has changed.
 4. The agent sends ``Heartbeat`` every ``Welcome.heartbeat_seconds`` with the version it has applied per tenant. Only
    ``HeartbeatAck.lease_seconds > 0`` renews its lease; an agent that is behind gets 0 and its grants lapse.
-5. When a grant ends, however it ends, the agent sends one ``Receipt``.
-6. Times are Unix seconds (float, UTC). Ids are UUIDs. Bytes are base64 in JSON.
+5. When a grant ends, however it ends, the agent sends one ``Receipt``; it keeps the receipt, over reconnections
+   too, until the ``ReceiptAck``. ``Events`` are kept likewise until their ``EventsAck``. Both may arrive twice.
+6. A certificate that has passed two thirds of its life is renewed with ``Renew`` / ``Renewed`` (same key). The
+   control plane ends a channel whose certificate has run out.
+7. After ``Refuse`` nothing follows. The codes in ``PERMANENT_REFUSALS`` mean: do not come back by yourself; all
+   grants are void at once. After any other code the agent reconnects with backoff and its lease runs on.
+8. Times are Unix seconds (float, UTC). Ids are UUIDs. Bytes are base64 in JSON.
 """
 
 from enum import StrEnum
@@ -22,6 +27,9 @@ PROTOCOL = 1
 """Version of this protocol; a peer one lower or equal is accepted."""
 
 MAX_MESSAGE_BYTES = 1 << 20
+"""Largest message of an agent."""
+MAX_MESSAGE_TO_AGENT_BYTES = 32 << 20
+"""Largest message to an agent; a ``Sync`` of a busy gateway is long."""
 MAX_CLOCK_SKEW_SECONDS = 30.0
 DEFAULT_OFFLINE_TOLERANCE_SECONDS = 60.0
 
@@ -32,6 +40,34 @@ class AgentKind(StrEnum):
     GATEWAY = "gateway"
     CLIENT = "client"
     SFTP = "sftp"
+
+
+class RefuseCode(StrEnum):
+    """Why a channel was refused or ended; the value of ``Refuse.code``."""
+
+    VERSION = "version"
+    CLOCK = "clock"
+    IDENTITY = "identity"  # the certificate and what the agent says do not belong together
+    REMOVED = "removed"
+    REPLACED = "replaced"  # a second connection with the same identity took over
+    MALFORMED = "malformed"
+    DENIED = "denied"  # a message that this kind of agent, or an agent of this tenant, may not send
+    CERTIFICATE = "certificate"  # ran out while connected
+    SLOW = "slow"  # does not read, or does not answer
+    SHUTDOWN = "shutdown"
+    UNAVAILABLE = "unavailable"
+
+
+PERMANENT_REFUSALS = frozenset(
+    {
+        RefuseCode.VERSION,
+        RefuseCode.CLOCK,
+        RefuseCode.IDENTITY,
+        RefuseCode.REMOVED,
+        RefuseCode.REPLACED,
+    }
+)
+"""Trying again unchanged cannot work; a person has to act."""
 
 
 # --- parts ------------------------------------------------------------------------------------------------
@@ -224,6 +260,10 @@ class Release(Message, tag="release"):
     grant_id: UUID
 
 
+class Renew(Message, tag="renew"):
+    """Asks for a fresh certificate of the key that this channel was opened with."""
+
+
 class Goodbye(Message, tag="goodbye"):
     """The agent stops on purpose."""
 
@@ -321,6 +361,20 @@ class EventsAck(Message, tag="events-ack"):
     batch: int
 
 
+class ReceiptAck(Message, tag="receipt-ack"):
+    """The receipt of this grant is in the audit trail; the agent may forget it."""
+
+    tenant_id: UUID
+    grant_id: UUID
+
+
+class Renewed(Message, tag="renewed"):
+    """The fresh certificate: PEM chain, leaf first."""
+
+    certificate_pem: bytes
+    not_after: float
+
+
 FromAgent = (
     Hello
     | Heartbeat
@@ -331,6 +385,7 @@ FromAgent = (
     | RequestAccess
     | Authenticate
     | Release
+    | Renew
     | Goodbye
 )
 ToAgent = (
@@ -344,4 +399,6 @@ ToAgent = (
     | AccessAnswer
     | AuthenticateAnswer
     | EventsAck
+    | ReceiptAck
+    | Renewed
 )
