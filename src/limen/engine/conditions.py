@@ -1,0 +1,147 @@
+"""The closed set of typed conditions, each a pure question about the environment of a request.
+
+Every condition answers two questions: does it hold now (:func:`check`), and when could time alone change that
+answer (:func:`next_change`). The second is what makes a grant end by itself.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from zoneinfo import ZoneInfo
+
+from limen.kernel.access import ConditionResult
+
+Network = IPv4Network | IPv6Network
+_DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What surrounds a request (SP 800-162). ``since`` is when the access began: now for a new one, the time of
+    issue when a live grant is decided again."""
+
+    now: datetime
+    source: str = ""
+    device_verified: bool = False
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """Holds on ``days`` (1 = Monday … 7 = Sunday) from ``start`` until ``end``, wall time in ``zone``.
+
+    A window whose end is not after its start runs past midnight and belongs to the day on which it starts.
+    """
+
+    days: frozenset[int]
+    start: time
+    end: time
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """Holds when the request comes from one of these networks."""
+
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDevice:
+    """Holds when the subject acts through an enrolled device whose key is pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxDuration:
+    """Always holds; ends the access ``seconds`` after it began."""
+
+    seconds: int
+
+
+Condition = TimeWindow | SourceAddress | VerifiedDevice | MaxDuration
+
+
+def check(condition: Condition, env: Environment) -> ConditionResult:
+    """Evaluate one condition, with words that a person can act on."""
+    match condition:
+        case TimeWindow():
+            return _check_window(condition, env)
+        case SourceAddress():
+            return _check_source(condition, env)
+        case VerifiedDevice():
+            return ConditionResult(
+                "verified-device",
+                env.device_verified,
+                "the device is enrolled" if env.device_verified else "no enrolled device",
+                "" if env.device_verified else "connect with 'limen client' on an enrolled device",
+            )
+        case MaxDuration():
+            return ConditionResult("max-duration", True, f"at most {condition.seconds} s", "")
+
+
+def next_change(condition: Condition, env: Environment) -> datetime | None:
+    """The earliest instant after ``env.now`` at which time alone can change the condition; None if never."""
+    match condition:
+        case TimeWindow():
+            return _window_transition(condition, env.now)
+        case MaxDuration():
+            return (env.since or env.now) + timedelta(seconds=condition.seconds)
+        case _:
+            return None
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def _spans(window: TimeWindow, now: datetime) -> list[tuple[datetime, datetime]]:
+    """The window's spans in UTC that start from eight days before until eight days after ``now``, merged."""
+    zone = _zone(window.zone)
+    today = now.astimezone(zone).date()
+    merged: list[tuple[datetime, datetime]] = []
+    for offset in range(-8, 9):
+        day = today + timedelta(days=offset)
+        if day.isoweekday() not in window.days:
+            continue
+        last = day if window.end > window.start else day + timedelta(days=1)
+        begin = datetime.combine(day, window.start, zone).astimezone(UTC)
+        end = datetime.combine(last, window.end, zone).astimezone(UTC)
+        if end <= begin:  # a window inside the hour that a clock change skips
+            continue
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _check_window(window: TimeWindow, env: Environment) -> ConditionResult:
+    holds = any(begin <= env.now < end for begin, end in _spans(window, env.now))
+    days = ",".join(_DAY_NAMES[day - 1] for day in sorted(window.days))
+    text = f"{days} {window.start:%H:%M}-{window.end:%H:%M} {window.zone}"
+    if holds:
+        return ConditionResult("time-window", True, f"inside {text}")
+    return ConditionResult("time-window", False, f"outside {text}", "try again inside that time")
+
+
+def _window_transition(window: TimeWindow, now: datetime) -> datetime | None:
+    edges = [edge for span in _spans(window, now) for edge in span if edge > now]
+    return min(edges, default=None)
+
+
+def _check_source(condition: SourceAddress, env: Environment) -> ConditionResult:
+    try:
+        address = ip_address(env.source)
+    except ValueError:
+        return ConditionResult("source-address", False, "the source address is unknown", "")
+    holds = any(address.version == network.version and address in network for network in condition.networks)
+    if holds:
+        return ConditionResult("source-address", True, "the source address is in an allowed network")
+    return ConditionResult(
+        "source-address",
+        False,
+        "the source address is in no allowed network",
+        "connect from an allowed network",
+    )
