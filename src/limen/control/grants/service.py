@@ -72,9 +72,7 @@ class GrantLedger:
         resources: Sequence[UUID] | None = None,
     ) -> list[GrantRecord]:
         """Live grants matching any filter; all of the tenant without one."""
-        return await store.live(
-            tx, subjects=subjects, credentials=credentials, devices=devices, resources=resources
-        )
+        return await store.live(tx, subjects=subjects, credentials=credentials, devices=devices, resources=resources)
 
     async def live_of_agent(self, tx: Tx, agent_id: UUID) -> list[Grant]:
         """The unexpired live grants of an enforcement point."""
@@ -144,9 +142,7 @@ class GrantLedger:
         """Blocks in force in the tenant."""
         return await store.all_blocks(tx)
 
-    async def set_block(
-        self, tx: Tx, actor: Actor, subject_id: UUID, resource_id: UUID | None, reason: str
-    ) -> bool:
+    async def set_block(self, tx: Tx, actor: Actor, subject_id: UUID, resource_id: UUID | None, reason: str) -> bool:
         """Block a subject from everything or from one resource; False when it is blocked so already."""
         block = Block(new_id(), subject_id, resource_id, reason, self._clock.now())
         if not await store.insert_block(tx, block, actor.id):

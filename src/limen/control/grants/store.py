@@ -78,9 +78,7 @@ async def find(tx: Tx, grant_id: UUID) -> GrantRecord | None:
 
 async def source_of(tx: Tx, grant_id: UUID) -> bytes | None:
     """The sealed source address of a grant."""
-    row = await tx.fetch_one(
-        "SELECT source FROM grants WHERE tenant_id = %s AND id = %s", (tx.tenant_id, grant_id)
-    )
+    row = await tx.fetch_one("SELECT source FROM grants WHERE tenant_id = %s AND id = %s", (tx.tenant_id, grant_id))
     return row["source"] if row else None
 
 

@@ -132,9 +132,7 @@ class PolicyAdministrator:
         question = await self._question(tx, request.subject, resource.id, request.actions, request.source)
         return decide(question, await self._index(tx, version), version)
 
-    async def reachable(
-        self, tenant_id: UUID, subject: Subject, kind: ResourceKind, source: str
-    ) -> list[Resource]:
+    async def reachable(self, tenant_id: UUID, subject: Subject, kind: ResourceKind, source: str) -> list[Resource]:
         """The resources of one kind on which the policy would allow this subject some action now."""
         async with self._database.transaction(tenant_id) as tx:
             version = await tx.lock_version(share=True)

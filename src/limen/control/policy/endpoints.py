@@ -136,9 +136,7 @@ def _policy_view(stored: StoredPolicy) -> PolicyView:
     )
 
 
-def policy_router(
-    database: Database, policies: PolicyService, administrator: PolicyAdministrator
-) -> SecureRouter:
+def policy_router(database: Database, policies: PolicyService, administrator: PolicyAdministrator) -> SecureRouter:
     """The routes under ``/policies``."""
     routes = SecureRouter(prefix="/policies", tags=["policies"])
 
@@ -174,8 +172,7 @@ def policy_router(
         async with database.transaction(tenant_of(who)) as tx:
             decision = await administrator.explain(tx, request)
         results = [
-            ConditionView(kind=one.kind, holds=one.holds, detail=one.detail, fix=one.fix)
-            for one in decision.conditions
+            ConditionView(kind=one.kind, holds=one.holds, detail=one.detail, fix=one.fix) for one in decision.conditions
         ]
         return Answer(
             allowed=decision.allowed,
@@ -214,9 +211,7 @@ def grants_router(
     @routes.act("/people/{person_id}/suspend", Permission.REVOKE)
     async def suspend(who: Caller, person_id: UUID, body: Reason) -> Changed:
         reason = body.reason or "suspended"
-        return Changed(
-            changed=await administrator.suspend_person(who.actor, tenant_of(who), person_id, reason)
-        )
+        return Changed(changed=await administrator.suspend_person(who.actor, tenant_of(who), person_id, reason))
 
     @routes.act("/people/{person_id}/lift", Permission.REVOKE)
     async def lift(who: Caller, person_id: UUID) -> Changed:

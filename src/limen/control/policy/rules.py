@@ -24,9 +24,7 @@ def checked_name(name: str) -> str:
         Malformed: otherwise.
     """
     if not _NAME.fullmatch(name):
-        raise Malformed(
-            "a policy name is 1 to 95 letters, digits, spaces or ._:/-", fix="choose another name"
-        )
+        raise Malformed("a policy name is 1 to 95 letters, digits, spaces or ._:/-", fix="choose another name")
     return name
 
 
@@ -37,9 +35,7 @@ def checked_actions(names: Sequence[str], kinds: frozenset[ResourceKind]) -> fro
         Malformed: when there is none, or one does not fit.
     """
     if not names:
-        raise Malformed(
-            "a policy needs at least one action", fix="for example connect, read, write, list, delete"
-        )
+        raise Malformed("a policy needs at least one action", fix="for example connect, read, write, list, delete")
     try:
         actions = frozenset(Action(name) for name in names)
     except ValueError as exc:
@@ -86,9 +82,7 @@ def _load(entry: Mapping[str, Any]) -> Condition:
             case "max-duration":
                 return _load_duration(**fields)
     except (TypeError, ValueError, AttributeError) as exc:
-        raise Malformed(
-            f"a field of the condition '{kind}' is missing, unknown or wrong", fix=_SHAPES[kind]
-        ) from exc
+        raise Malformed(f"a field of the condition '{kind}' is missing, unknown or wrong", fix=_SHAPES[kind]) from exc
     raise Malformed("unknown kind of condition", fix=f"use one of: {', '.join(_SHAPES)}")
 
 

@@ -102,9 +102,7 @@ class PolicyService:
 
     async def set_up_tenant(self, tx: Tx, everyone: UUID) -> None:
         """Give a new tenant its console and the policy by which everyone may sign in to it."""
-        console = await self._resources.create(
-            tx, SYSTEM, ResourceKind.CONSOLE, CONSOLE_NAME, {}, builtin=True
-        )
+        console = await self._resources.create(tx, SYSTEM, ResourceKind.CONSOLE, CONSOLE_NAME, {}, builtin=True)
         await self.create(
             tx,
             SYSTEM,

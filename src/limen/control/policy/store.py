@@ -78,7 +78,5 @@ async def insert(tx: Tx, stored: StoredPolicy, kinds: dict[UUID, str]) -> bool:
 
 async def delete(tx: Tx, policy_id: UUID) -> bool:
     """Delete a policy; False when there was none."""
-    count = await tx.execute(
-        "DELETE FROM policies WHERE tenant_id = %s AND id = %s", (tx.tenant_id, policy_id)
-    )
+    count = await tx.execute("DELETE FROM policies WHERE tenant_id = %s AND id = %s", (tx.tenant_id, policy_id))
     return count == 1

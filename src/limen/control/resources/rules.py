@@ -48,9 +48,7 @@ def checked_attributes(kind: ResourceKind, attributes: Mapping[str, Any]) -> dic
 
 def _checked_cidr(value: object) -> str:
     if not isinstance(value, str):
-        raise Malformed(
-            "a network resource needs a cidr", fix="give an address such as 10.1.2.3 or 10.1.2.0/24"
-        )
+        raise Malformed("a network resource needs a cidr", fix="give an address such as 10.1.2.3 or 10.1.2.0/24")
     try:
         network = ip_network(value, strict=True)
     except ValueError as exc:
@@ -83,7 +81,5 @@ def _checked_range(entry: object) -> dict[str, Any]:
     if protocol not in _PORT_PROTOCOLS:
         raise Malformed("the protocol of a port range is tcp, udp or icmp", fix="for example tcp/443")
     if not (type(first) is int and type(last) is int and 1 <= first <= last <= 65535):
-        raise Malformed(
-            "ports are numbers from 1 to 65535, first not above last", fix="for example tcp/8000-8080"
-        )
+        raise Malformed("ports are numbers from 1 to 65535, first not above last", fix="for example tcp/8000-8080")
     return {"protocol": protocol, "first": first, "last": last}

@@ -65,9 +65,7 @@ class ResourcesService:
         """
         resource = await self.get(tx, resource_id)
         if resource.builtin:
-            raise Conflict(
-                "a built-in resource cannot be removed", fix="change the policies that name it instead"
-            )
+            raise Conflict("a built-in resource cannot be removed", fix="change the policies that name it instead")
         await store.delete(tx, resource_id)
         await self._record(tx, actor, "delete", resource)
         tx.fact_changed(Fact(FactKind.RESOURCE, resource_id))
