@@ -1,0 +1,89 @@
+"""The PostgreSQL roles of Limen: names, purposes, and their creation in a cluster.
+
+``limen_owner`` owns the schema and runs migrations. ``limen_app`` runs all tenant work and is bound by
+row-level security. Each other role serves one enumerated job over all tenants and sees only the columns that
+a migration grants it. None is superuser, none may bypass row-level security, none is a member of another.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+
+from limen.db.errors import ProviderFailed, translated
+
+OWNER = "limen_owner"
+APP = "limen_app"
+
+
+class SystemRole(StrEnum):
+    """Jobs that read or write over all tenants; the value is the PostgreSQL role."""
+
+    SEALER = "limen_sealer"  # seals pending audit entries into checkpoints
+    FEED = "limen_feed"  # relays the outbox to the enforcement points
+    EXPIRY = "limen_expiry"  # finds what has expired, prunes the outbox
+    DIRECTORY = "limen_directory"  # resolves a tenant's name at sign-in
+    PLATFORM = "limen_platform"  # operators: tenants and operators themselves
+
+
+RUNTIME_ROLES: tuple[str, ...] = (APP, *SystemRole)
+ALL_ROLES: tuple[str, ...] = (OWNER, *RUNTIME_ROLES)
+
+# INHERIT (the default) matters to the owner only: the schema belongs to pg_database_owner.
+_ATTRIBUTES = sql.SQL("NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
+
+
+async def create_roles(
+    connection: psycopg.AsyncConnection[object], *, login: bool, members: Sequence[str] = ()
+) -> None:
+    """Create the roles that are missing; ``members`` may then SET ROLE to each of them.
+
+    ``login`` is for the embedded server, where peer authentication maps system users to the roles themselves.
+
+    Raises:
+        ProviderFailed: when the connecting user may not create roles; the message says what to run instead.
+    """
+    with translated():
+        rows = await (
+            await connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ALL_ROLES)])
+        ).fetchall()
+        present = {row["rolname"] if isinstance(row, dict) else row[0] for row in rows}  # type: ignore[index]
+        try:
+            for role in ALL_ROLES:
+                if role not in present:
+                    await connection.execute(
+                        sql.SQL("CREATE ROLE {} {} {}").format(
+                            sql.Identifier(role), sql.SQL("LOGIN" if login else "NOLOGIN"), _ATTRIBUTES
+                        )
+                    )
+            for member in members:
+                await connection.execute(
+                    sql.SQL("GRANT {} TO {}").format(
+                        sql.SQL(", ").join(map(sql.Identifier, ALL_ROLES)), sql.Identifier(member)
+                    )
+                )
+        except pg.InsufficientPrivilege as exc:
+            raise ProviderFailed(
+                "the database user may not create Limen's roles",
+                fix="let a database administrator create them: " + ", ".join(ALL_ROLES),
+            ) from exc
+
+
+async def create_database(connection: psycopg.AsyncConnection[object], name: str) -> None:
+    """Create the database if it is missing, owned by ``limen_owner`` and closed to every other role."""
+    with translated():
+        found = await (await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])).fetchone()
+        if found is None:
+            await connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
+                    sql.Identifier(name), sql.Identifier(OWNER)
+                )
+            )
+        await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        await connection.execute(
+            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
+                sql.Identifier(name), sql.SQL(", ").join(map(sql.Identifier, RUNTIME_ROLES))
+            )
+        )
