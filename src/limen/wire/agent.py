@@ -3,18 +3,20 @@
 Rules of the channel:
 
 1. The agent speaks first (``Hello``); the control plane answers ``Welcome`` or ``Refuse`` and closes.
-2. After ``Welcome`` comes one ``Sync`` per tenant: the whole set of live grants of this enforcement point at a
-   version. What the agent holds beyond it, it cuts.
+2. After ``Welcome`` comes one ``Sync`` per tenant: the whole set of live grants of this enforcement point at
+   a version. What the agent holds beyond it, it cuts.
 3. ``OpenGrant`` and ``CloseGrants`` follow in order. The agent answers ``Opened`` / ``Applied`` only when the
    data plane really has changed.
-4. The agent sends ``Heartbeat`` every ``Welcome.heartbeat_seconds`` with the version it has applied per tenant. Only
+4. The agent sends ``Heartbeat`` every ``Welcome.heartbeat_seconds`` with the version it has applied per
+   tenant: the highest of ``Sync``, ``CloseGrants`` and ``Reachable`` that is in force. Only
    ``HeartbeatAck.lease_seconds > 0`` renews its lease; an agent that is behind gets 0 and its grants lapse.
-5. When a grant ends, however it ends, the agent sends one ``Receipt``; it keeps the receipt, over reconnections
-   too, until the ``ReceiptAck``. ``Events`` are kept likewise until their ``EventsAck``. Both may arrive twice.
-6. A certificate that has passed two thirds of its life is renewed with ``Renew`` / ``Renewed`` (same key). The
-   control plane ends a channel whose certificate has run out.
-7. After ``Refuse`` nothing follows. The codes in ``PERMANENT_REFUSALS`` mean: do not come back by yourself; all
-   grants are void at once. After any other code the agent reconnects with backoff and its lease runs on.
+5. When a grant ends, however it ends, the agent sends one ``Receipt``; it keeps the receipt, over
+   reconnections too, until the ``ReceiptAck``. ``Events`` are kept likewise until their ``EventsAck``. Both
+   may arrive twice.
+6. A certificate that has passed two thirds of its life is renewed with ``Renew`` / ``Renewed`` (same key).
+   The control plane ends a channel whose certificate has run out.
+7. After ``Refuse`` nothing follows. The codes in ``PERMANENT_REFUSALS`` mean: do not come back by yourself;
+   all grants are void at once. After any other code the agent reconnects with backoff and its lease runs on.
 8. Times are Unix seconds (float, UTC). Ids are UUIDs. Bytes are base64 in JSON.
 """
 
@@ -211,7 +213,7 @@ class Applied(Message, tag="applied"):
 
 
 class Receipt(Message, tag="receipt"):
-    """A grant ended here. ``last_byte_at`` is 0 when nothing ever flowed; byte counts are payload of the door."""
+    """A grant ended here. ``last_byte_at`` is 0 when nothing ever flowed; byte counts are payload."""
 
     tenant_id: UUID
     grant_id: UUID
@@ -272,7 +274,10 @@ class Goodbye(Message, tag="goodbye"):
 
 
 class Welcome(Message, tag="welcome"):
-    """Accepted. ``tunnel_address`` is set for clients (their own) and gateways (theirs), as ``address/length``."""
+    """Accepted. ``tunnel_address`` (``address/length``) is the agent's own; set for clients and gateways.
+
+    It does not renew the lease: only a ``HeartbeatAck`` does. ``lease_seconds`` says how long one lasts.
+    """
 
     now: float
     heartbeat_seconds: float
@@ -298,8 +303,11 @@ class HeartbeatAck(Message, tag="heartbeat-ack"):
 
 
 class Sync(Message, tag="sync"):
-    """All live grants of this enforcement point in one tenant. Gateways get ``tunnels``, file agents ``files``
-    (ids only: sessions do not survive a restart of the agent, so what it does not know it releases)."""
+    """All live grants of this agent in one tenant. Gateways get ``tunnels``, file agents ``files``.
+
+    ``files`` are ids only: sessions do not survive a restart of the agent, so what it does not know it
+    releases.
+    """
 
     tenant_id: UUID
     version: int
@@ -316,8 +324,10 @@ class OpenGrant(Message, tag="open-grant"):
 
 
 class CloseGrants(Message, tag="close-grants"):
-    """Cut these grants now, then answer ``Applied`` and send one ``Receipt`` for each. May be empty: then only
-    the version moves on."""
+    """Cut these grants now, then answer ``Applied`` and send one ``Receipt`` for each.
+
+    May be empty: then only the version moves on.
+    """
 
     tenant_id: UUID
     version: int
@@ -376,17 +386,7 @@ class Renewed(Message, tag="renewed"):
 
 
 FromAgent = (
-    Hello
-    | Heartbeat
-    | Opened
-    | Applied
-    | Receipt
-    | Events
-    | RequestAccess
-    | Authenticate
-    | Release
-    | Renew
-    | Goodbye
+    Hello | Heartbeat | Opened | Applied | Receipt | Events | RequestAccess | Authenticate | Release | Renew | Goodbye
 )
 ToAgent = (
     Welcome

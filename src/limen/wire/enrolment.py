@@ -1,11 +1,11 @@
-"""Enrolment of an agent: the one-time token as text, the bodies of the HTTP calls, the names in a certificate.
+"""Enrolment of an agent: the one-time token as text, the HTTP bodies, the name in a certificate.
 
 How an agent joins, in order:
 
-1. A person (or, for platform agents, an operator) makes a one-time token. Its text carries the server's URL and
-   the SHA-256 of the authorities file, so that a host needs nothing else.
-2. The agent makes its keys, fetches ``AUTHORITIES_PATH`` without trusting the connection, compares the hash, and
-   from then on trusts only these authorities.
+1. A person (or, for platform agents, an operator) makes a one-time token. Its text carries the server's URL
+   and the SHA-256 of the authorities file, so that a host needs nothing else.
+2. The agent makes its keys, fetches ``AUTHORITIES_PATH`` without trusting the connection, compares the hash,
+   and from then on trusts only these authorities.
 3. It posts :class:`EnrolRequest` and gets :class:`Enrolled` with its certificate.
 4. Certificates renew over the channel; one that ran out while the host was switched off renews by
    :class:`RenewRequest`, signed with the enrolled key.
@@ -26,7 +26,7 @@ from limen.wire.codec import Message, Part, decode, encode
 AUTHORITIES_PATH = "/.well-known/limen-ca.pem"
 ENROL_PATH = "/api/v1/agents/enrol"
 RENEW_PATH = "/api/v1/agents/renew"
-TOKEN_PREFIX = "le1."
+TOKEN_PREFIX = "le1."  # noqa: S105 (the public start of every token)
 TOKEN_LIFETIME_SECONDS = 15 * 60
 MAX_TOKEN_CHARACTERS = 4096
 _URI_PREFIX = "urn:limen:agent:"
