@@ -149,9 +149,7 @@ class AeadKey:
             raise Unreadable from None
         nonce = blob[2 + KEY_ID_BYTES : HEADER_BYTES]
         try:
-            return self._cipher(algorithm).decrypt(
-                nonce, blob[HEADER_BYTES:], place.associated(head, self.key_id)
-            )
+            return self._cipher(algorithm).decrypt(nonce, blob[HEADER_BYTES:], place.associated(head, self.key_id))
         except InvalidTag:
             raise Unreadable from None
 

@@ -43,9 +43,7 @@ class KeydClient:
         connections: int = CONNECTIONS,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._channel = KeydChannel(
-            Path(socket_path), connections=connections, timeout_seconds=timeout_seconds
-        )
+        self._channel = KeydChannel(Path(socket_path), connections=connections, timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -119,9 +117,7 @@ class KeydClient:
 
     async def accept_storage_credential(self, tenant_id: UUID, connection_id: UUID, sealed: bytes) -> bytes:
         """Turn a credential sealed to the intake key into the blob to store with the connection."""
-        request = wire.AcceptStorageCredential(
-            tenant_id=tenant_id, connection_id=connection_id, sealed=sealed
-        )
+        request = wire.AcceptStorageCredential(tenant_id=tenant_id, connection_id=connection_id, sealed=sealed)
         return (await self._ask(request, wire.Blob)).blob
 
     async def reseal_storage_credential(

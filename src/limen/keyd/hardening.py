@@ -1,0 +1,61 @@
+"""What keyd asks of the kernel before it touches a key: its own identity, no core dumps, no ptrace, no swap.
+
+Memory protection is best effort and said to be: Python copies ``bytes``, so keys cannot be erased for
+certain; they can be kept off the disk and out of reach of other users.
+"""
+
+import ctypes
+import os
+import resource
+
+from limen.keyd.errors import CannotStart
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def lock_memory() -> bool:
+    """Keep this process's pages out of swap; whether it worked.
+
+    Only where no limit stands against it: with a limit, locking future pages makes later allocations fail.
+    """
+    if os.geteuid() == 0:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        return False
+    locked: int = _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
+    return locked == 0
+
+
+def become(uid: int, gid: int) -> None:
+    """Give up root for good.
+
+    Raises:
+        CannotStart: when the kernel refuses or root could be had back.
+    """
+    try:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as exc:
+        raise CannotStart(f"cannot become user id {uid}: {exc.strerror}", fix="start keyd as root") from exc
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        raise CannotStart(f"could not become user id {uid}", fix="start keyd as root")
+
+
+def forbid_inspection() -> None:
+    """No core dump, no ptrace by other processes of this user, no new privileges. Call after
+    :func:`become`, since a change of identity sets the first of these anew.
+
+    Raises:
+        CannotStart: when the kernel refuses.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+        if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+            raise CannotStart("the kernel does not let keyd protect its memory", fix="use a Linux kernel from 3.5 on")
