@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from limen.kernel.errors import Denied
+
 
 class Role(StrEnum):
     """Roles of a person inside one tenant (least privilege: the default is ``member``)."""
@@ -105,3 +107,14 @@ class Principal:
         if self.operator_id is not None:
             return Actor(ActorKind.OPERATOR, self.operator_id, self.source)
         return Actor(ActorKind.PERSON, self.person_id, self.source)
+
+
+def tenant_of(who: Principal) -> UUID:
+    """The caller's tenant.
+
+    Raises:
+        Denied: for a platform operator, who has none.
+    """
+    if who.tenant_id is None:
+        raise Denied("platform operators cannot see inside a tenant", fix="sign in as a person of the tenant")
+    return who.tenant_id

@@ -1,18 +1,42 @@
-"""The deny-by-default router: a route without a permission cannot be written, and none answers without it.
+"""What every HTTP door shares: the deny-by-default router, the caller's principal, and the session cookie.
 
-A room's ``endpoints.py`` builds one :class:`SecureRouter`; ``api`` mounts it and puts the caller's Principal
-into ``request.state.principal`` before any route runs (``None`` when nobody is signed in).
+A room's ``endpoints.py`` builds one :class:`SecureRouter`; ``api`` mounts it. Before any route runs, the access
+middleware of ``api`` puts into ``request.state``:
+
+- ``principal``: who is signed in, or ``None``;
+- ``refusal``: why nobody is (an error to raise), or ``None`` when no credential came with the request;
+- ``source``: the client's address in text;
+- ``tenant_slug``: the host label's tenant, or ``None`` on the bare domain;
+- ``csrf_token``: what a page must send back as ``X-CSRF-Token`` when it changes something; empty without a cookie;
+- ``session_expires_at``: when the session ends, or ``None``.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
 
-from limen.kernel.errors import Denied, Unauthenticated
-from limen.kernel.principal import Permission, Principal
+from limen.kernel.errors import Denied, LimenError, Unauthenticated
+from limen.kernel.principal import Permission, Principal, tenant_of
+
+__all__ = [
+    "CSRF_HEADER",
+    "SESSION_COOKIE",
+    "Body",
+    "SecureRouter",
+    "View",
+    "clear_session_cookie",
+    "principal",
+    "set_session_cookie",
+    "source_of",
+    "tenant_of",
+]
+
+SESSION_COOKIE = "__Host-limen"
+CSRF_HEADER = "X-CSRF-Token"
 
 
 class Body(BaseModel):
@@ -31,23 +55,39 @@ def principal(request: Request) -> Principal:
     """The signed-in caller.
 
     Raises:
-        Unauthenticated: when nobody is signed in.
+        Unauthenticated: when nobody is signed in, or the session has ended.
+        Denied: when a browser's request came without its CSRF token.
+        Unavailable: when the session could not be checked.
     """
     who: Principal | None = request.state.principal
     if who is None:
-        raise Unauthenticated("you are not signed in", fix="sign in first (limen login)")
+        refusal: LimenError | None = getattr(request.state, "refusal", None)
+        raise refusal or Unauthenticated("you are not signed in", fix="sign in first (limen login)")
     return who
 
 
-def tenant_of(who: Principal) -> UUID:
-    """The caller's tenant.
+def source_of(request: Request) -> str:
+    """The client's address in text; seal it before it is stored."""
+    source: str = request.state.source
+    return source
 
-    Raises:
-        Denied: for a platform operator, who has none.
-    """
-    if who.tenant_id is None:
-        raise Denied("platform operators cannot see inside a tenant", fix="sign in as a person of the tenant")
-    return who.tenant_id
+
+def set_session_cookie(response: Response, token: str, expires_at: datetime) -> None:
+    """Hand a browser its session: unreadable to scripts, this host only, not sent along from other sites."""
+    response.set_cookie(
+        SESSION_COOKIE,
+        token,
+        max_age=max(0, int((expires_at - datetime.now(UTC)).total_seconds())),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def clear_session_cookie(response: Response) -> None:
+    """Make a browser forget its session."""
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def _require(permission: Permission) -> Callable[[Request], None]:

@@ -1,0 +1,1 @@
+"""Identity's ports on other rooms' services; joined in the processes."""
