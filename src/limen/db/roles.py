@@ -11,6 +11,7 @@ from enum import StrEnum
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from limen.db.errors import ProviderFailed, translated
 
@@ -32,46 +33,58 @@ RUNTIME_ROLES: tuple[str, ...] = (APP, *SystemRole)
 ALL_ROLES: tuple[str, ...] = (OWNER, *RUNTIME_ROLES)
 
 # INHERIT (the default) matters to the owner only: the schema belongs to pg_database_owner.
-_ATTRIBUTES = sql.SQL("NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
+_ATTRIBUTES = sql.SQL(" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
 
 
-async def create_roles(
-    connection: psycopg.AsyncConnection[object], *, login: bool, members: Sequence[str] = ()
-) -> None:
-    """Create the roles that are missing; ``members`` may then SET ROLE to each of them.
+async def create_roles(connection: psycopg.AsyncConnection[TupleRow], *, login: bool) -> None:
+    """Create the roles that are missing.
 
     ``login`` is for the embedded server, where peer authentication maps system users to the roles themselves.
 
     Raises:
-        ProviderFailed: when the connecting user may not create roles; the message says what to run instead.
+        ProviderFailed: the connecting user may not create roles; the message says which are needed.
     """
     with translated():
         rows = await (
             await connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ALL_ROLES)])
         ).fetchall()
-        present = {row["rolname"] if isinstance(row, dict) else row[0] for row in rows}  # type: ignore[index]
+        missing = [role for role in ALL_ROLES if role not in {row[0] for row in rows}]
+        attributes = sql.SQL("LOGIN" if login else "NOLOGIN") + _ATTRIBUTES
         try:
-            for role in ALL_ROLES:
-                if role not in present:
-                    await connection.execute(
-                        sql.SQL("CREATE ROLE {} {} {}").format(
-                            sql.Identifier(role), sql.SQL("LOGIN" if login else "NOLOGIN"), _ATTRIBUTES
-                        )
-                    )
-            for member in members:
-                await connection.execute(
-                    sql.SQL("GRANT {} TO {}").format(
-                        sql.SQL(", ").join(map(sql.Identifier, ALL_ROLES)), sql.Identifier(member)
-                    )
-                )
+            for role in missing:
+                await connection.execute(sql.SQL("CREATE ROLE {} ").format(sql.Identifier(role)) + attributes)
         except pg.InsufficientPrivilege as exc:
             raise ProviderFailed(
-                "the database user may not create Limen's roles",
-                fix="let a database administrator create them: " + ", ".join(ALL_ROLES),
+                "the database user may not create roles, and these are missing: " + ", ".join(missing),
+                fix="let a database administrator create them (NOLOGIN, without further attributes)",
             ) from exc
 
 
-async def create_database(connection: psycopg.AsyncConnection[object], name: str) -> None:
+async def grant_roles(connection: psycopg.AsyncConnection[TupleRow], member: str, roles: Sequence[str]) -> None:
+    """Let the login ``member`` SET ROLE to each of ``roles``, where it cannot yet.
+
+    Raises:
+        ProviderFailed: the connecting user may not grant a role that is needed.
+    """
+    with translated():
+        rows = await (
+            await connection.execute(
+                "SELECT role FROM unnest(%s::text[]) AS role WHERE NOT pg_has_role(%s, role, 'MEMBER')",
+                [list(roles), member],
+            )
+        ).fetchall()
+        missing = [str(row[0]) for row in rows]
+        try:
+            for role in missing:
+                await connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member)))
+        except pg.InsufficientPrivilege as exc:
+            raise ProviderFailed(
+                f"the login {member} may not act as: " + ", ".join(missing),
+                fix=f"let a database administrator run: GRANT {', '.join(missing)} TO {member}",
+            ) from exc
+
+
+async def create_database(connection: psycopg.AsyncConnection[TupleRow], name: str) -> None:
     """Create the database if it is missing, owned by ``limen_owner`` and closed to every other role."""
     with translated():
         found = await (await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])).fetchone()

@@ -1,0 +1,31 @@
+"""The short lists that the catalogue audit holds the schema to; a reviewer reads every line that is added here.
+
+``PLATFORM_TABLES`` are the tables without a tenant. ``SYSTEM_ACCESS`` are the tables of which an enumerated job may see
+columns over all tenants; the columns themselves are granted in the migration (``limen_allow_system``).
+"""
+
+from limen.db.roles import SystemRole
+
+PLATFORM_TABLES: frozenset[str] = frozenset(
+    {
+        "tenants",
+        "operators",
+        "schema_migrations",
+        "audit_checkpoints",  # hashes and signatures of the whole installation
+    }
+)
+
+SYSTEM_ACCESS: frozenset[tuple[str, SystemRole]] = frozenset(
+    {
+        ("tenants", SystemRole.PLATFORM),  # list tenants
+        ("tenants", SystemRole.DIRECTORY),  # name -> tenant at sign-in
+        ("operators", SystemRole.PLATFORM),  # sign operators in
+        ("tenant_versions", SystemRole.FEED),  # how far each tenant is
+        ("outbox", SystemRole.FEED),  # relay changes to the enforcement points
+        ("outbox", SystemRole.EXPIRY),  # prune what every enforcement point has applied
+        ("audit_pending", SystemRole.SEALER),  # hashes of leaves that are not sealed yet
+        ("audit_seals", SystemRole.SEALER),  # each tenant's chain of seals
+        ("audit_checkpoints", SystemRole.SEALER),
+        ("grants", SystemRole.EXPIRY),  # which tenants have grants that ran out
+    }
+)
