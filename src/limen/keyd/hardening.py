@@ -4,6 +4,7 @@ Memory protection is best effort and said to be: Python copies ``bytes``, so key
 certain; they can be kept off the disk and out of reach of other users.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,7 +25,7 @@ def lock_memory() -> bool:
 
     Only where no limit stands against it: with a limit, locking future pages makes later allocations fail.
     """
-    if os.geteuid() == 0:
+    with contextlib.suppress(ValueError, OSError):  # raising the limit needs CAP_SYS_RESOURCE
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
         return False
