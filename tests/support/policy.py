@@ -69,9 +69,7 @@ class PolicyWorld:
         self.ledger = GrantLedger(self.clock)
         self.resources = ResourcesService(self.clock)
         self.policies = PolicyService(self.resources, self.directory, self.clock)
-        self.administrator = PolicyAdministrator(
-            database, self.ledger, self.resources, self.directory, self.clock
-        )
+        self.administrator = PolicyAdministrator(database, self.ledger, self.resources, self.directory, self.clock)
         database.fact_hook = self.administrator.redecide
 
     def person(self, tenant: UUID, *groups: UUID) -> Subject:

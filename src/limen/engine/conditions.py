@@ -127,7 +127,9 @@ def _check_window(window: TimeWindow, env: Environment) -> ConditionResult:
 
 
 def _window_transition(window: TimeWindow, now: datetime) -> datetime | None:
-    edges = [edge for span in _spans(window, now) for edge in span if edge > now]
+    # A window repeats weekly: an edge further off than a week is the end of what was computed, no change.
+    horizon = now + timedelta(days=7)
+    edges = [edge for span in _spans(window, now) for edge in span if now < edge <= horizon]
     return min(edges, default=None)
 
 

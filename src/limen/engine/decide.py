@@ -44,7 +44,7 @@ def decide(request: Request, index: PolicyIndex, version: int) -> Decision:
         results = _check_all(policy, env)
         if all(result.holds for result in results):
             return Decision(False, f"denied by policy '{policy.name}'", policy.id, results, None, version)
-        expires_at = min(expires_at, *_turns(policy, env))
+        expires_at = min([expires_at, *_turns(policy, env)])
     if not allows:
         return _denied("no policy allows this", version, fix="ask an administrator for access")
     return _allow(request, allows, expires_at, version)
