@@ -12,6 +12,7 @@ Rules:
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from limen.kernel.errors import Unavailable
 from limen.kernel.facts import Change
 
 CATCH_UP_SECONDS = 5.0
+STALE_SECONDS = 3 * CATCH_UP_SECONDS
 _RETRY_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,15 @@ class ChangeFeed:
         self._subscribers: dict[int, Subscriber] = {}
         self._next_key = 0
         self._delivered: dict[UUID, int] = {}
+        self._last_contact = float("-inf")
         self.ready = asyncio.Event()
+
+    def is_current(self) -> bool:
+        """Whether this process can know of every change: the database answered within the last few seconds.
+
+        Enforcement points get no lease from a process that may be missing changes.
+        """
+        return self.ready.is_set() and time.monotonic() - self._last_contact < STALE_SECONDS
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Deliver every later change to ``subscriber``; call the result to stop."""
@@ -76,6 +86,7 @@ class ChangeFeed:
     async def _catch_up(self) -> None:
         async with self._database.system(SystemRole.FEED) as tx:
             rows = await tx.fetch("SELECT tenant_id, version FROM tenant_versions")
+        self._last_contact = time.monotonic()
         for row in rows:
             tenant_id, version = row["tenant_id"], int(row["version"])
             if tenant_id not in self._delivered:
