@@ -75,7 +75,7 @@ PERMANENT_REFUSALS = frozenset(
 # --- parts ------------------------------------------------------------------------------------------------
 
 
-class PortRange(Part):
+class PortRange(Part, frozen=True):
     """One protocol and an inclusive port range. ``protocol`` is ``tcp``, ``udp`` or ``icmp`` (ports 0..0)."""
 
     protocol: str
@@ -83,7 +83,7 @@ class PortRange(Part):
     last: int
 
 
-class NetworkResource(Part):
+class NetworkResource(Part, frozen=True):
     """A network resource as the data plane sees it. ``ports`` empty means every protocol and port."""
 
     id: UUID
@@ -92,7 +92,7 @@ class NetworkResource(Part):
     ports: tuple[PortRange, ...] = ()
 
 
-class TunnelGrant(Part):
+class TunnelGrant(Part, frozen=True):
     """A grant for a gateway: this peer, from this tunnel address, to this resource, until ``expires_at``."""
 
     id: UUID
@@ -103,7 +103,7 @@ class TunnelGrant(Part):
     resource: NetworkResource
 
 
-class ClosedGrant(Part):
+class ClosedGrant(Part, frozen=True):
     """A grant that must be cut at once, and why (a short tag such as ``suspended``)."""
 
     id: UUID
@@ -111,14 +111,14 @@ class ClosedGrant(Part):
     reason: str
 
 
-class AppliedVersion(Part):
+class AppliedVersion(Part, frozen=True):
     """The tenant version up to which this agent has applied every change."""
 
     tenant_id: UUID
     version: int
 
 
-class TunnelPeer(Part):
+class TunnelPeer(Part, frozen=True):
     """The gateway that a client shall talk to. ``endpoint`` is ``address:port`` (IPv6 in brackets)."""
 
     agent_id: UUID
@@ -126,7 +126,7 @@ class TunnelPeer(Part):
     endpoint: str
 
 
-class SealedCredential(Part):
+class SealedCredential(Part, frozen=True):
     """Storage credentials, readable only by the enforcement point they were sealed to.
 
     ``blob`` is HPKE output (see ``limen.crypto.sealing``) bound to (tenant, connection, grant).
@@ -135,7 +135,7 @@ class SealedCredential(Part):
     blob: bytes
 
 
-class BucketTarget(Part):
+class BucketTarget(Part, frozen=True):
     """Where a file grant leads. ``provider`` is ``s3`` or ``local``; ``root`` is the local folder."""
 
     connection_id: UUID
@@ -148,7 +148,7 @@ class BucketTarget(Part):
     credential: SealedCredential | None = None
 
 
-class FileGrant(Part):
+class FileGrant(Part, frozen=True):
     """A grant for the file door. ``jail`` is the key prefix of this user under the connection's prefix."""
 
     id: UUID
@@ -159,7 +159,7 @@ class FileGrant(Part):
     target: BucketTarget
 
 
-class DoorEvent(Part):
+class DoorEvent(Part, frozen=True):
     """Something that happened at a door and must be audited.
 
     ``action`` is an audit tag such as ``files.object.put``; ``outcome`` is ``ok``, ``denied`` or ``failed``;
@@ -178,7 +178,7 @@ class DoorEvent(Part):
 # --- agent -> control plane -------------------------------------------------------------------------------
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, tag="hello", frozen=True):
     """First message. ``now`` lets the control plane name a wrong clock."""
 
     protocol: int
@@ -191,28 +191,28 @@ class Hello(Message, tag="hello"):
     addresses: tuple[str, ...] = ()
 
 
-class Heartbeat(Message, tag="heartbeat"):
+class Heartbeat(Message, tag="heartbeat", frozen=True):
     """Proof of life with what has been applied."""
 
     now: float
     applied: tuple[AppliedVersion, ...] = ()
 
 
-class Opened(Message, tag="opened"):
+class Opened(Message, tag="opened", frozen=True):
     """The data plane now lets this grant through."""
 
     tenant_id: UUID
     grant_id: UUID
 
 
-class Applied(Message, tag="applied"):
+class Applied(Message, tag="applied", frozen=True):
     """Everything up to ``version`` is in force, all cuts made."""
 
     tenant_id: UUID
     version: int
 
 
-class Receipt(Message, tag="receipt"):
+class Receipt(Message, tag="receipt", frozen=True):
     """A grant ended here. ``last_byte_at`` is 0 when nothing ever flowed; byte counts are payload."""
 
     tenant_id: UUID
@@ -224,7 +224,7 @@ class Receipt(Message, tag="receipt"):
     bytes_out: int = 0
 
 
-class Events(Message, tag="events"):
+class Events(Message, tag="events", frozen=True):
     """A batch of door events of one tenant; acknowledged with ``EventsAck`` once they are durable."""
 
     tenant_id: UUID
@@ -232,14 +232,14 @@ class Events(Message, tag="events"):
     events: tuple[DoorEvent, ...]
 
 
-class RequestAccess(Message, tag="request-access"):
+class RequestAccess(Message, tag="request-access", frozen=True):
     """A client met a packet for a resource (client agents only)."""
 
     request_id: int
     resource_id: UUID
 
 
-class Authenticate(Message, tag="authenticate"):
+class Authenticate(Message, tag="authenticate", frozen=True):
     """An SSH sign-in (file agents only). Exactly one of ``password`` and ``public_key`` is set.
 
     ``public_key`` is the OpenSSH one-line form; with ``probe`` true the SSH client only asks whether the key
@@ -255,25 +255,25 @@ class Authenticate(Message, tag="authenticate"):
     probe: bool = False
 
 
-class Release(Message, tag="release"):
+class Release(Message, tag="release", frozen=True):
     """The subject has closed its session by itself; the grant is over (followed by a ``Receipt``)."""
 
     tenant_id: UUID
     grant_id: UUID
 
 
-class Renew(Message, tag="renew"):
+class Renew(Message, tag="renew", frozen=True):
     """Asks for a fresh certificate of the key that this channel was opened with."""
 
 
-class Goodbye(Message, tag="goodbye"):
+class Goodbye(Message, tag="goodbye", frozen=True):
     """The agent stops on purpose."""
 
 
 # --- control plane -> agent -------------------------------------------------------------------------------
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, tag="welcome", frozen=True):
     """Accepted. ``tunnel_address`` (``address/length``) is the agent's own; set for clients and gateways.
 
     It does not renew the lease: only a ``HeartbeatAck`` does. ``lease_seconds`` says how long one lasts.
@@ -287,7 +287,7 @@ class Welcome(Message, tag="welcome"):
     tunnel_network: str = ""
 
 
-class Refuse(Message, tag="refuse"):
+class Refuse(Message, tag="refuse", frozen=True):
     """Not accepted, or no longer: the channel closes after this. ``fix`` says what to do."""
 
     code: str
@@ -295,14 +295,14 @@ class Refuse(Message, tag="refuse"):
     fix: str = ""
 
 
-class HeartbeatAck(Message, tag="heartbeat-ack"):
+class HeartbeatAck(Message, tag="heartbeat-ack", frozen=True):
     """``lease_seconds`` counts from now; 0 means: not renewed, you are behind."""
 
     now: float
     lease_seconds: float
 
 
-class Sync(Message, tag="sync"):
+class Sync(Message, tag="sync", frozen=True):
     """All live grants of this agent in one tenant. Gateways get ``tunnels``, file agents ``files``.
 
     ``files`` are ids only: sessions do not survive a restart of the agent, so what it does not know it
@@ -315,7 +315,7 @@ class Sync(Message, tag="sync"):
     files: tuple[UUID, ...] = ()
 
 
-class OpenGrant(Message, tag="open-grant"):
+class OpenGrant(Message, tag="open-grant", frozen=True):
     """Open this tunnel grant, then answer ``Opened``."""
 
     tenant_id: UUID
@@ -323,7 +323,7 @@ class OpenGrant(Message, tag="open-grant"):
     tunnel: TunnelGrant
 
 
-class CloseGrants(Message, tag="close-grants"):
+class CloseGrants(Message, tag="close-grants", frozen=True):
     """Cut these grants now, then answer ``Applied`` and send one ``Receipt`` for each.
 
     May be empty: then only the version moves on.
@@ -334,7 +334,7 @@ class CloseGrants(Message, tag="close-grants"):
     grants: tuple[ClosedGrant, ...] = ()
 
 
-class Reachable(Message, tag="reachable"):
+class Reachable(Message, tag="reachable", frozen=True):
     """For clients: what the policy would let this subject reach now. Replaces the former list."""
 
     tenant_id: UUID
@@ -342,7 +342,7 @@ class Reachable(Message, tag="reachable"):
     resources: tuple[NetworkResource, ...]
 
 
-class AccessAnswer(Message, tag="access-answer"):
+class AccessAnswer(Message, tag="access-answer", frozen=True):
     """The answer to ``RequestAccess``. When allowed, the gateway has already opened the grant."""
 
     request_id: int
@@ -355,7 +355,7 @@ class AccessAnswer(Message, tag="access-answer"):
     peer: TunnelPeer | None = None
 
 
-class AuthenticateAnswer(Message, tag="authenticate-answer"):
+class AuthenticateAnswer(Message, tag="authenticate-answer", frozen=True):
     """The answer to ``Authenticate``. A refusal has no reason: the SSH client must not learn one."""
 
     request_id: int
@@ -365,20 +365,20 @@ class AuthenticateAnswer(Message, tag="authenticate-answer"):
     retry_after: float = 0.0
 
 
-class EventsAck(Message, tag="events-ack"):
+class EventsAck(Message, tag="events-ack", frozen=True):
     """The batch is in the audit trail."""
 
     batch: int
 
 
-class ReceiptAck(Message, tag="receipt-ack"):
+class ReceiptAck(Message, tag="receipt-ack", frozen=True):
     """The receipt of this grant is in the audit trail; the agent may forget it."""
 
     tenant_id: UUID
     grant_id: UUID
 
 
-class Renewed(Message, tag="renewed"):
+class Renewed(Message, tag="renewed", frozen=True):
     """The fresh certificate: PEM chain, leaf first."""
 
     certificate_pem: bytes

@@ -29,12 +29,12 @@ RENEW_PATH = "/api/v1/agents/renew"
 TOKEN_PREFIX = "le1."  # noqa: S105 (the public start of every token)
 TOKEN_LIFETIME_SECONDS = 15 * 60
 MAX_TOKEN_CHARACTERS = 4096
-_URI_PREFIX = "urn:limen:agent:"
+_URI_PREFIX = "limen://"
 _PLATFORM = "platform"
 _FIX = "copy the whole token, from 'le1.' to its end, or make a new one"
 
 
-class EnrolmentToken(Part):
+class EnrolmentToken(Part, frozen=True):
     """What a token text says. ``tenant_id`` is None for a platform agent; ``secret`` is 32 random bytes."""
 
     tenant_id: UUID | None
@@ -76,7 +76,7 @@ def parse_token(text: str) -> EnrolmentToken:
     return token
 
 
-class EnrolRequest(Message, tag="enrol"):
+class EnrolRequest(Message, tag="enrol", frozen=True):
     """Body of ``POST ENROL_PATH``. ``proof`` signs :func:`enrol_statement` with the identity key."""
 
     token: str
@@ -88,7 +88,7 @@ class EnrolRequest(Message, tag="enrol"):
     now: float
 
 
-class Enrolled(Message, tag="enrolled"):
+class Enrolled(Message, tag="enrolled", frozen=True):
     """The answer: who the agent is now, its certificate (PEM chain, leaf first) and where its channel is."""
 
     agent_id: UUID
@@ -101,7 +101,7 @@ class Enrolled(Message, tag="enrolled"):
     tunnel_address: str = ""
 
 
-class RenewRequest(Message, tag="renew-request"):
+class RenewRequest(Message, tag="renew-request", frozen=True):
     """Body of ``POST RENEW_PATH``. ``proof`` signs :func:`renew_statement` with the identity key."""
 
     tenant_id: UUID | None
@@ -111,7 +111,7 @@ class RenewRequest(Message, tag="renew-request"):
     now: float
 
 
-class RenewedCertificate(Message, tag="renewed-certificate"):
+class RenewedCertificate(Message, tag="renewed-certificate", frozen=True):
     """A fresh certificate for the enrolled key."""
 
     certificate_pem: str
@@ -128,7 +128,7 @@ def renew_statement(agent_id: UUID, now: float) -> bytes:
     return b"limen-renew-v1\x00" + agent_id.bytes + int(now).to_bytes(8, "big")
 
 
-class CertifiedAgent(Part):
+class CertifiedAgent(Part, frozen=True):
     """What an agent certificate says in its one URI name."""
 
     tenant_id: UUID | None
@@ -137,9 +137,8 @@ class CertifiedAgent(Part):
 
 
 def agent_uri(agent: CertifiedAgent) -> str:
-    """The URI subject alternative name: ``urn:limen:agent:<tenant or "platform">:<kind>:<agent>``."""
-    tenant = str(agent.tenant_id) if agent.tenant_id is not None else _PLATFORM
-    return f"{_URI_PREFIX}{tenant}:{agent.kind}:{agent.agent_id}"
+    """The URI subject alternative name: ``limen://<tenant or "platform">/<kind>/<agent>``."""
+    return f"{_URI_PREFIX}{agent.tenant_id or _PLATFORM}/{agent.kind}/{agent.agent_id}"
 
 
 def parse_agent_uri(uri: str) -> CertifiedAgent:
@@ -148,9 +147,9 @@ def parse_agent_uri(uri: str) -> CertifiedAgent:
     Raises:
         Malformed: for any other text.
     """
-    parts = uri.removeprefix(_URI_PREFIX).split(":")
+    parts = uri.removeprefix(_URI_PREFIX).split("/")
     if not uri.startswith(_URI_PREFIX) or len(parts) != 3:
-        raise Malformed("the certificate names no Limen agent", fix="enrol this agent")
+        raise _not_an_agent()
     tenant, kind, agent = parts
     try:
         found = CertifiedAgent(
@@ -159,7 +158,11 @@ def parse_agent_uri(uri: str) -> CertifiedAgent:
             kind=AgentKind(kind),
         )
     except ValueError as exc:
-        raise Malformed("the certificate names no Limen agent", fix="enrol this agent") from exc
+        raise _not_an_agent() from exc
     if agent_uri(found) != uri:  # one spelling only
-        raise Malformed("the certificate names no Limen agent", fix="enrol this agent")
+        raise _not_an_agent()
     return found
+
+
+def _not_an_agent() -> Malformed:
+    return Malformed("the certificate names no Limen agent", fix="enrol this agent")

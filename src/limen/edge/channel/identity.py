@@ -35,7 +35,7 @@ AUTHORITIES = "ca.pem"
 _ENROL = "enrol this agent again with a new token, into an empty state directory"
 
 
-class AgentFile(Part):
+class AgentFile(Part, frozen=True):
     """What ``agent.json`` holds; nothing of it is secret."""
 
     agent_id: UUID

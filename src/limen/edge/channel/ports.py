@@ -1,7 +1,7 @@
 """What an enforcement point gives to the channel."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from limen.wire.agent import AppliedVersion, Welcome
 
@@ -32,7 +32,7 @@ class ChannelHandler(Protocol):
         """A connection was accepted; the ``Sync`` follows by ``received``."""
         ...
 
-    async def received(self, message: object) -> None:
+    async def received(self, message: Any) -> None:
         """A message other than ``Welcome``, ``Refuse``, ``HeartbeatAck``, ``ReceiptAck`` and ``Renewed``. An
         exception ends the connection; the channel then reconnects and gets a new ``Sync``."""
         ...
