@@ -8,6 +8,7 @@ their owners at import or composition time for the same reason.
 import importlib
 import os
 import pkgutil
+import warnings
 from collections.abc import Iterable
 
 from limen.kernel.errors import Unavailable
@@ -27,15 +28,21 @@ def service_user(name: str) -> SystemUser | None:
 
 def preload(packages: Iterable[str]) -> None:
     """Import whole packages, so that no import is left for later. Optional parts that are not installed are skipped."""
-    for name in (*_STANDARD, *packages):
-        package = importlib.import_module(name)
-        for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}.", onerror=lambda _name: None):
-            if module.name.rpartition(".")[2] in ("__main__", "testclient", "pytest_plugin", "mypy"):
-                continue
-            try:
-                importlib.import_module(module.name)
-            except Exception:  # noqa: S112
-                continue  # an integration with a library that this installation does not have
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about modules that nobody asked for by name
+        for name in (*_STANDARD, *packages):
+            _import_whole(name)
+
+
+def _import_whole(name: str) -> None:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}.", onerror=lambda _name: None):
+        if module.name.rpartition(".")[2] in ("__main__", "testclient", "pytest_plugin", "mypy"):
+            continue
+        try:
+            importlib.import_module(module.name)
+        except Exception:  # noqa: S112
+            continue  # an integration with a library that this installation does not have
 
 
 def become(user: SystemUser) -> None:
