@@ -17,7 +17,8 @@ Invariants:
 1. A record is written in the transaction of the change that it records; so is its pending entry.
 2. A leaf, a seal and a checkpoint are never updated or deleted: the database role has no such privilege.
 3. No address of a person or device and no personal detail is stored in the clear.
-4. Each leaf is in exactly one seal, each seal in exactly one checkpoint; the numbers of a tenant's seals and of
+4. Each leaf is in exactly one seal, each seal in exactly one checkpoint; the numbers of a tenant's seals
+and of
    checkpoints have no gaps.
 5. The checkpoint file outside the database is always a beginning of the chain in the database.
 

@@ -59,9 +59,7 @@ async def search(tx: Tx, wanted: AuditFilter, *, open_personal: bool) -> list[Au
         Unavailable: when the tenant's keys or the database do not answer.
     """
     if not 1 <= wanted.limit <= MAX_LIMIT:
-        raise Malformed(
-            f"limit must be between 1 and {MAX_LIMIT}", fix="ask for fewer and page with 'before'"
-        )
+        raise Malformed(f"limit must be between 1 and {MAX_LIMIT}", fix="ask for fewer and page with 'before'")
     tag = (await tx.cipher()).tag("address", wanted.source) if wanted.source else None
     rows = await store.search(tx, wanted, tag)
     cipher = await tx.cipher() if open_personal and any(row["sealed"] for row in rows) else None

@@ -43,9 +43,7 @@ MAX_TEXT_CHARS = 4096
 _CUT = "…[cut]"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_canonical = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-).encode
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 Value = str | Mapping[str, DetailValue] | None
 
@@ -115,9 +113,7 @@ def new_salts() -> bytes:
     return os.urandom(SALTS_BYTES)
 
 
-def encode(
-    tenant_id: UUID, record_id: UUID, at: datetime, *, action: str, salts: bytes, values: Values
-) -> bytes:
+def encode(tenant_id: UUID, record_id: UUID, at: datetime, *, action: str, salts: bytes, values: Values) -> bytes:
     """The leaf of one record. ``salts`` are those of :func:`new_salts`."""
     name = action.encode()
     commitments = [
