@@ -29,6 +29,8 @@ def server_context(certificate: Pem, key: Pem) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
+    # Sessions are not resumed: a resumed handshake would not look at the client's certificate again.
+    context.num_tickets = 0
     _load(context, certificate, key)
     return context
 
@@ -75,9 +77,7 @@ def client_context(server_ca: Pem | None = None) -> ssl.SSLContext:
 
 def _harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Sessions are not resumed: a resumed handshake would not look at the client's certificate again.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
-    context.num_tickets = 0 if context.protocol is ssl.PROTOCOL_TLS_SERVER else context.num_tickets
     context.verify_flags |= ssl.VERIFY_X509_STRICT
 
 
