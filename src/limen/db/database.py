@@ -5,36 +5,30 @@ Two forms for tenants: :meth:`Database.query` sends ``set_config`` and one state
 version. A third, :meth:`Database.system`, is for the enumerated jobs over all tenants. One small pool per
 role.
 
-When the server goes away, running work ends with :class:`~limen.db.errors.Unreachable`. Connections that died
-while idle are noticed before use without a round trip, so work succeeds again with the first request after
-the server is back. Do not open a second connection while holding a transaction: a pool that is full would
-wait for itself.
+When the server goes away, running work ends with :class:`~limen.db.errors.Unreachable`, and new work fails at once;
+the first request after the server is back succeeds (:mod:`limen.db.pool`). Do not ask for a second connection while
+holding a transaction: a pool that is full would wait for itself.
 """
 
-import asyncio
-import select
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg.sql import SQL, Identifier
 
 from limen.db.errors import translated
 from limen.db.listener import Listener
+from limen.db.pool import Pool, Row, connect
 from limen.db.ports import FieldCipher
 from limen.db.roles import APP, SystemRole
 from limen.db.source import ConnectionSource
 from limen.db.transaction import (
     CHANGE_CHANNEL,
     SET_TENANT,
-    Connection,
     FactHook,
     Params,
-    Row,
     SystemTx,
     Tx,
     system_transaction,
@@ -59,28 +53,22 @@ class Database:
         self._cipher = cipher
         self._pool_size = pool_size
         self._wait = wait
-        self._pools: dict[str, AsyncConnectionPool[Connection]] = {}
+        self._pools: dict[str, Pool] = {}
 
     async def open(self) -> None:
-        """Connect.
+        """Connect once, to fail early.
 
         Raises:
-            Unavailable: the database does not answer within the waiting time.
+            Unavailable: the database does not answer.
         """
-        pool = await self._pool(APP)
-        try:
-            with translated():
-                await pool.wait(self._wait)
-        except BaseException:
-            await self.close()
-            raise
+        async with self._pool(APP).connection():
+            pass
 
     async def close(self) -> None:
-        """Close all connections; running work fails."""
-        pools = list(self._pools.values())
-        self._pools.clear()
-        for pool in pools:
+        """Close all connections; those in use close when their work ends."""
+        for pool in self._pools.values():
             await pool.close()
+        self._pools.clear()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -97,7 +85,7 @@ class Database:
         The statement and the tenant's setting travel together and form one implicit transaction; a statement
         that fails leaves nothing behind. Statements that change facts need :meth:`transaction`.
         """
-        async with self._connection(APP) as connection:
+        async with self._pool(APP).connection() as connection:
             with translated():
                 async with connection.pipeline():
                     await connection.execute(SET_TENANT, [str(tenant_id)])
@@ -108,7 +96,7 @@ class Database:
     async def transaction(self, tenant_id: UUID) -> AsyncIterator[Tx]:
         """One transaction of one tenant: commits on a clean exit, rolls back on any exception."""
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(self._connection(APP))
+            connection = await stack.enter_async_context(self._pool(APP).connection())
             yield await stack.enter_async_context(
                 tenant_transaction(connection, tenant_id, self._cipher, lambda: self.fact_hook)
             )
@@ -117,7 +105,7 @@ class Database:
     async def system(self, role: SystemRole) -> AsyncIterator[SystemTx]:
         """One transaction over all tenants, with the columns that the role was granted."""
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(self._connection(role))
+            connection = await stack.enter_async_context(self._pool(role).connection())
             yield await stack.enter_async_context(system_transaction(connection))
 
     @asynccontextmanager
@@ -127,57 +115,17 @@ class Database:
         Raises:
             Unavailable: the database does not answer.
         """
-        with translated():
-            connection = await psycopg.AsyncConnection[Row].connect(
-                self._source.conninfo(SystemRole.FEED), autocommit=True, row_factory=dict_row
-            )
+        connection = await connect(self._source.conninfo(SystemRole.FEED))
         try:
             with translated():
-                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
             yield Listener(connection)
         finally:
             await connection.close()
 
-    @asynccontextmanager
-    async def _connection(self, role: str) -> AsyncIterator[Connection]:
-        pool = await self._pool(role)
-        with translated():
-            connection = await pool.getconn(self._wait)
-        try:
-            yield connection
-        finally:
-            # Shielded, because a cancelled task must not leave its connection out of the pool for ever.
-            await asyncio.shield(pool.putconn(connection))
-
-    async def _pool(self, role: str) -> AsyncConnectionPool[Connection]:
+    def _pool(self, role: str) -> Pool:
         pool = self._pools.get(role)
         if pool is None:
-            pool = self._pools[role] = self._make_pool(role)
-            await pool.open(wait=False)
+            size = self._pool_size if role == APP else _SYSTEM_POOL_SIZE
+            pool = self._pools[role] = Pool(self._source.conninfo(role), size=size, wait=self._wait)
         return pool
-
-    def _make_pool(self, role: str) -> AsyncConnectionPool[Connection]:
-        app = role == APP
-        arguments: dict[str, Any] = {"autocommit": True, "row_factory": dict_row}
-        return AsyncConnectionPool(
-            self._source.conninfo(role),
-            connection_class=psycopg.AsyncConnection[Row],
-            kwargs=arguments,
-            min_size=1 if app else 0,
-            max_size=self._pool_size if app else _SYSTEM_POOL_SIZE,
-            name=role,
-            timeout=self._wait,
-            # Short, because its back-off doubles: a request after a long outage then starts a fresh attempt.
-            reconnect_timeout=2.0,
-            check=_refuse_dead,
-            num_workers=1,
-            open=False,
-        )
-
-
-async def _refuse_dead(connection: Connection) -> None:
-    """Notice a connection that died while idle. One poll(2), no round trip: an idle socket is silent."""
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    if poller.poll(0):
-        await AsyncConnectionPool.check_connection(connection)

@@ -33,6 +33,7 @@ from psycopg.conninfo import make_conninfo
 
 from limen.db.errors import ProviderFailed, translated
 from limen.db.installation import Installation, find_installation, pinned_version
+from limen.db.postmaster import clear_lock, is_ready, processes_in
 from limen.db.roles import ALL_ROLES, RUNTIME_ROLES, create_database, create_roles
 from limen.db.source import SocketSource
 from limen.runtime.users import SystemUser, current_user, find_or_create_user
@@ -212,20 +213,16 @@ class EmbeddedPostgres:
             fresh.replace(path)
 
     async def _await_predecessor(self) -> None:
-        """Wait for a server that is going down in this directory; clear what a dead one left behind."""
-        pid_file = self.data_directory / "postmaster.pid"
+        """Wait for the processes of an earlier server that are going down; clear what it left behind."""
         deadline = monotonic() + _PREDECESSOR_WAIT
-        while (pid := _recorded_pid(pid_file)) is not None:
-            if not _serves(pid, self.data_directory):
-                # The number may belong to a stranger by now, which PostgreSQL itself cannot tell.
-                pid_file.unlink(missing_ok=True)
-                return
+        while running := processes_in(self.data_directory):
             if monotonic() > deadline:
                 raise ProviderFailed(
-                    f"another database server (process {pid}) already uses {self.data_directory}",
+                    f"another database server (process {running[0]}) already uses {self.data_directory}",
                     fix="stop the other Limen first, or choose another data directory (--data)",
                 )
             await asyncio.sleep(0.05)
+        clear_lock(self.data_directory)
 
     def _spawn(self, installation: Installation, owner: SystemUser) -> "subprocess.Popen[bytes]":
         settings = {
@@ -272,14 +269,13 @@ class EmbeddedPostgres:
     async def _await_ready(self) -> None:
         process = self._process
         deadline = monotonic() + self._start_timeout
-        pid_file = self.data_directory / "postmaster.pid"
         while process is not None:
             if process.poll() is not None:
                 raise ProviderFailed(
                     f"the database server does not start: {self._log_tail()}",
                     fix=f"see {self.log_file}",
                 )
-            if _is_ready(pid_file, process.pid):
+            if is_ready(self.data_directory, process.pid):
                 return
             if monotonic() > deadline:
                 raise ProviderFailed(
@@ -318,33 +314,6 @@ async def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
             return False
         await asyncio.sleep(0.01)
     return True
-
-
-def _recorded_pid(pid_file: Path) -> int | None:
-    try:
-        return abs(int(pid_file.read_text().split("\n", 1)[0]))
-    except (OSError, ValueError):
-        return None
-
-
-def _serves(pid: int, data_directory: Path) -> bool:
-    """Whether process ``pid`` is a PostgreSQL server on this data directory (its working directory)."""
-    try:
-        return (
-            Path(f"/proc/{pid}/cwd").resolve() == data_directory
-            and Path(f"/proc/{pid}/exe").resolve().name == "postgres"
-        )
-    except OSError:
-        return False
-
-
-def _is_ready(pid_file: Path, pid: int) -> bool:
-    """The server writes its state to the eighth line of postmaster.pid (PostgreSQL miscadmin.h)."""
-    try:
-        lines = pid_file.read_text().split("\n")
-    except OSError:
-        return False
-    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
 def _last_line(text: str) -> str:

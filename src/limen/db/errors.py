@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import PoolClosed, PoolTimeout
 
 from limen.kernel.errors import Conflict, LimenError, Malformed, Unavailable
 
@@ -106,8 +105,6 @@ def translate(exc: psycopg.Error) -> LimenError:
     """Limen's error for a psycopg error."""
     constraint = exc.diag.constraint_name or exc.diag.column_name or ""
     match exc:
-        case PoolTimeout() | PoolClosed():
-            return unreachable()
         case pg.UniqueViolation():
             return UniqueViolated(constraint)
         case pg.ForeignKeyViolation():

@@ -7,16 +7,14 @@ raises :class:`~limen.db.errors.Unreachable`; the caller enters a new listener a
 
 from collections.abc import AsyncIterator
 
-import psycopg
-
 from limen.db.errors import translated
-from limen.db.transaction import Row
+from limen.db.pool import Connection
 
 
 class Listener:
     """Receives the payloads of one channel."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def wait(self, seconds: float) -> list[str]:

@@ -15,12 +15,11 @@ from pathlib import Path
 import psycopg
 import structlog
 from psycopg import errors as pg
-from psycopg.rows import dict_row
 
 from limen.db.errors import MigrationRefused, translated
+from limen.db.pool import Connection, connect
 from limen.db.roles import OWNER
 from limen.db.source import ConnectionSource
-from limen.db.transaction import Row
 
 DIRECTORY = Path(__file__).with_name("migrations")
 
@@ -84,9 +83,7 @@ async def migrate(source: ConnectionSource, directory: Path = DIRECTORY) -> tupl
     """
     migrations = read_migrations(directory)
     with translated():
-        async with await psycopg.AsyncConnection[Row].connect(
-            source.conninfo(OWNER), autocommit=True, row_factory=dict_row
-        ) as connection:
+        async with await connect(source.conninfo(OWNER)) as connection:
             await connection.execute(b"SELECT set_config('lock_timeout', %s, false)", [_STARTER_WAIT])
             await connection.execute(b"SELECT set_config('statement_timeout', %s, false)", [_STATEMENT_TIMEOUT])
             await connection.execute(b"SELECT pg_advisory_lock(%s)", [_ADVISORY_KEY])
@@ -95,9 +92,7 @@ async def migrate(source: ConnectionSource, directory: Path = DIRECTORY) -> tupl
             return await _apply_missing(connection, migrations)
 
 
-async def _apply_missing(
-    connection: psycopg.AsyncConnection[Row], migrations: tuple[Migration, ...]
-) -> tuple[str, ...]:
+async def _apply_missing(connection: Connection, migrations: tuple[Migration, ...]) -> tuple[str, ...]:
     known = await connection.execute(b"SELECT to_regclass('public.schema_migrations') IS NOT NULL AS present")
     row = await known.fetchone()
     if row is None or not row["present"]:
@@ -116,7 +111,7 @@ async def _apply_missing(
     return tuple(migration.name for migration in missing)
 
 
-async def _apply(connection: psycopg.AsyncConnection[Row], migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             await connection.execute(migration.sql)

@@ -11,6 +11,8 @@ PLATFORM_TABLES: frozenset[str] = frozenset(
         "tenants",
         "operators",
         "schema_migrations",
+        "platform_agents",  # agents that serve all tenants
+        "platform_enrolment_tokens",
         "audit_checkpoints",  # hashes and signatures of the whole installation
     }
 )
@@ -20,6 +22,8 @@ SYSTEM_ACCESS: frozenset[tuple[str, SystemRole]] = frozenset(
         ("tenants", SystemRole.PLATFORM),  # list tenants
         ("tenants", SystemRole.DIRECTORY),  # name -> tenant at sign-in
         ("operators", SystemRole.PLATFORM),  # sign operators in
+        ("platform_agents", SystemRole.PLATFORM),
+        ("platform_enrolment_tokens", SystemRole.PLATFORM),
         ("tenant_versions", SystemRole.FEED),  # how far each tenant is
         ("outbox", SystemRole.FEED),  # relay changes to the enforcement points
         ("outbox", SystemRole.EXPIRY),  # prune what every enforcement point has applied

@@ -26,13 +26,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from limen.db.errors import DatabaseFault, Unreachable, translated
+from limen.db.pool import Connection, Row
 from limen.db.ports import FieldCipher, TenantCipher
 from limen.kernel.errors import NotFound
 from limen.kernel.facts import Change, Fact, RevokedGrant
 
-Row = dict[str, Any]
 Params = Sequence[Any] | dict[str, Any]
-Connection = psycopg.AsyncConnection[Row]
 CHANGE_CHANNEL = "limen"
 
 SET_TENANT = b"SELECT set_config('app.tenant', %s, true)"
