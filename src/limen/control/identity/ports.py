@@ -1,6 +1,7 @@
 """What identity needs from outside the room."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -31,9 +32,9 @@ class SessionKeys(Protocol):
 class SessionGate(Protocol):
     """The policy decision point, asked before a session exists (the policy administrator)."""
 
-    async def admit(self, tx: Tx, subject: Subject, source: str) -> Grant | Decision:
+    async def admit(self, tx: Tx, subject: Subject, source: str, not_after: datetime) -> Grant | Decision:
         """Issue the console grant of ``subject.credential_id`` in ``tx``, or return the decision that denies it.
 
-        A denial is returned, not raised, since raising would roll back its audit record.
+        The grant ends at ``not_after`` at the latest. A denial is returned, not raised, since raising would roll back its audit record.
         """
         ...

@@ -67,6 +67,10 @@ class IdentityService:
         """The same for many people at once, without the sign-in method."""
         return {facts.person_id: facts for facts in await group_store.facts(tx, list(person_ids), None)}
 
+    async def everyone(self, tx: Tx) -> UUID:
+        """The tenant's built-in group."""
+        return await group_store.everyone(tx)
+
     async def principal_kind(self, tx: Tx, principal_id: UUID) -> str | None:
         """``group`` or ``person``; ``None`` when this tenant has neither of this id."""
         return await group_store.principal_kind(tx, principal_id)

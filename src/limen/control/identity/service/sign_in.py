@@ -151,7 +151,7 @@ class SignIn:
         session = Session(new_id(), person_id, claim.kind, SignInMethod.PASSWORD, claim.source, now, latest)
         await session_store.insert_session(tx, session)
         subject = Subject(claim.tenant_id, SubjectKind.PERSON, person_id, credential_id=session.id)
-        answer = await gate.admit(tx, subject, claim.source)
+        answer = await gate.admit(tx, subject, claim.source, latest)
         if isinstance(answer, Decision):
             await session_store.end(tx, session.id, EndReason.NOT_ADMITTED.value, now)
             return answer

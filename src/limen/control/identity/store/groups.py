@@ -6,6 +6,7 @@ from uuid import UUID
 
 from limen.control.identity.model import Group, PersonFacts, PersonState, SignInMethod
 from limen.db.database import Row, Tx
+from limen.kernel.errors import NotFound
 from limen.kernel.principal import Role
 
 _GROUP = """
@@ -88,6 +89,19 @@ async def facts(tx: Tx, person_ids: Sequence[UUID], credential_id: UUID | None) 
         )
         for row in rows
     ]
+
+
+async def everyone(tx: Tx) -> UUID:
+    """The built-in group.
+
+    Raises:
+        NotFound: when the tenant is still being opened.
+    """
+    row = await tx.fetch_one("SELECT id FROM groups WHERE tenant_id = %s AND builtin", (tx.tenant_id,))
+    if row is None:
+        raise NotFound("this tenant has no built-in group")
+    group_id: UUID = row["id"]
+    return group_id
 
 
 async def principal_kind(tx: Tx, principal_id: UUID) -> str | None:
