@@ -215,6 +215,7 @@ class ChannelMachine:
         self._retry_at = 0.0
         self._failures = 0
         self._greeting_until = 0.0
+        self._greeted = False  # since the last Dropped
         self._beat_seconds = 10.0
         self._next_beat = 0.0
         self._unanswered: deque[float] = deque()
@@ -292,12 +293,11 @@ class ChannelMachine:
     def _dropped(self, jitter: float, now: float) -> list[Command]:
         if self.phase is Phase.WAITING:
             return []
-        was_online = self._next_beat > 0
+        was_online, self._greeted = self._greeted, False
         ceiling = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(self._failures, 16))
         self.phase = Phase.WAITING
         self._retry_at = now + jitter * ceiling
         self._failures += 1
-        self._next_beat = 0.0
         self._unanswered.clear()
         return [TellLost()] if was_online else []
 
@@ -342,6 +342,7 @@ class ChannelMachine:
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Command]:
         self.phase = Phase.ONLINE
+        self._greeted = True
         self._beat_seconds = max(0.1, welcome.heartbeat_seconds)
         self._next_beat = now + self._beat_seconds
         self._refused_lease = True

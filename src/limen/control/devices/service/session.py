@@ -11,7 +11,9 @@ Guarantees:
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from uuid import UUID
 
 from limen.control.devices.errors import Refused
@@ -40,7 +42,7 @@ CLOSED_GRANTS_REMEMBERED_SECONDS = 300.0
 class AgentSession:
     """An accepted agent. Rooms use :attr:`agent`, :attr:`hello` and :meth:`send`; the rest is the hub's."""
 
-    def __init__(self, agent: Agent, hello: Hello) -> None:
+    def __init__(self, agent: Agent, hello: Hello, *, steady: Callable[[], float] = time.monotonic) -> None:
         self.agent = agent
         self.hello = hello
         self.refusal: Refuse | None = None
@@ -53,6 +55,7 @@ class AgentSession:
         self._wake_writer = asyncio.Event()
         self._wake_changes = asyncio.Event()
         self._closed_grants: OrderedDict[UUID, float] = OrderedDict()
+        self._steady = steady
 
     async def send(self, message: object) -> None:
         """Queue one message of ``wire.agent.ToAgent``. Never waits for the agent.
@@ -144,7 +147,7 @@ class AgentSession:
         self._wake_writer.set()
 
     def _remember(self, *grant_ids: UUID) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._steady()
         for grant_id in grant_ids:
             self._closed_grants[grant_id] = now
             self._closed_grants.move_to_end(grant_id)
