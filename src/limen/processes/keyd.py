@@ -7,26 +7,47 @@ must be its own process.
 
 import argparse
 import asyncio
-import concurrent.futures.thread  # noqa: F401  loaded now: the code may be out of reach once root is given up
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from limen.kernel.errors import LimenError
-from limen.keyd.daemon import KeydSettings, prepare, serve
+from limen.keyd import hardening
+from limen.keyd.daemon import KeydSettings, prepare_directories, serve
 from limen.keyd.local_backend import rotate_key_file
+from limen.processes.identity import become, preload, service_user
 from limen.runtime.logs import configure_logs
+
+_log = structlog.get_logger("limen.keyd")
 
 
 def run(settings: KeydSettings) -> int:
     """Serve until told to stop; returns the exit status (0, or 1 with one line on standard error)."""
     configure_logs("keyd")
     try:
-        prepare(settings)
+        _take_identity(settings)
         asyncio.run(serve(settings))
     except LimenError as exc:
         return _fail(exc)
     return 0
+
+
+def _take_identity(settings: KeydSettings) -> None:
+    """Make the directories, become ``settings.user``, protect memory. Changes this process for good."""
+    user = service_user(settings.user) if settings.user else None
+    if user is None:
+        prepare_directories(settings, os.geteuid(), os.getegid())
+    else:
+        preload(("limen.keyd", "structlog"))
+        prepare_directories(settings, user.uid, user.gid)
+    if not hardening.lock_memory():
+        _log.info("memory is not locked: keys could be swapped out", fix="raise the memlock limit of keyd")
+    if user is not None:
+        become(user)
+    hardening.forbid_inspection()
 
 
 def rotate(settings: KeydSettings) -> int:

@@ -135,12 +135,12 @@ async def test_suspension_ends_all_and_denies_until_lifted(world: PolicyWorld, t
 
     world.administrator.add_ender(Ender())
     subject, request, grant, _ = await open_access(world, tenants.a)
-    assert await world.administrator.suspend_person(SYSTEM, tenants.a, subject.id, "left the company")
+    assert (await world.administrator.suspend_person(SYSTEM, tenants.a, subject.id, "left the company")).fresh
     assert ended == [(subject.id, "suspended")]
     assert (await state_of(world, tenants.a, grant))[0] is GrantState.REVOKED
     with pytest.raises(AccessDenied, match="suspended until lifted"):
         await world.administrator.request_access(request)
-    assert not await world.administrator.suspend_person(SYSTEM, tenants.a, subject.id, "again")
+    assert not (await world.administrator.suspend_person(SYSTEM, tenants.a, subject.id, "again")).fresh
     assert await world.administrator.lift_person(SYSTEM, tenants.a, subject.id)
     assert not await world.administrator.lift_person(SYSTEM, tenants.a, subject.id)
     fresh = await world.administrator.request_access(request)

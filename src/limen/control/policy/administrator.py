@@ -6,7 +6,7 @@ before it decides again, so it either waits and then sees the new grant, or goes
 Both run at READ COMMITTED, where each statement sees all that committed before it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from limen.control.audit.model import AuditEvent, Outcome
@@ -16,7 +16,7 @@ from limen.control.grants.rules import block_reason
 from limen.control.grants.service import GrantLedger
 from limen.control.policy import store
 from limen.control.policy.errors import AccessDenied
-from limen.control.policy.model import AccessRequest
+from limen.control.policy.model import AccessRequest, Suspension
 from limen.control.policy.ports import CredentialEnder, SubjectSource
 from limen.control.resources.model import Resource
 from limen.control.resources.service import ResourcesService
@@ -153,20 +153,20 @@ class PolicyAdministrator:
 
     # --- change -------------------------------------------------------------------------------------------
 
-    async def suspend_person(self, actor: Actor, tenant_id: UUID, person_id: UUID, reason: str) -> bool:
+    async def suspend_person(self, actor: Actor, tenant_id: UUID, person_id: UUID, reason: str) -> Suspension:
         """Suspend a subject: its sessions, tokens and grants end now, and it stays denied until lifted.
-
-        Returns False when it was suspended already.
 
         Raises:
             NotFound: when there is no such person or workload in this tenant.
         """
+        committed: list[datetime] = []
         async with self._database.transaction(tenant_id) as tx:
             await self._require_subject(tx, person_id)
             fresh = await self._ledger.set_block(tx, actor, person_id, None, reason)
             for ender in self._enders:
                 await ender.end_credentials(tx, person_id, "suspended")
-            return fresh
+            tx.after_commit(lambda: committed.append(self._clock.now()))
+        return Suspension(fresh, committed[0])
 
     async def lift_person(self, actor: Actor, tenant_id: UUID, person_id: UUID) -> bool:
         """Lift a suspension. What ended stays ended; new requests are decided again.

@@ -122,6 +122,12 @@ class Changed(View):
     changed: bool
 
 
+class Suspended(Changed):
+    """When the suspension was committed (UTC)."""
+
+    committed_at: datetime
+
+
 def _policy_view(stored: StoredPolicy) -> PolicyView:
     policy = stored.policy
     return PolicyView(
@@ -209,9 +215,10 @@ def grants_router(
         await administrator.revoke_grant(who.actor, tenant_of(who), grant_id, body.reason or "revoked")
 
     @routes.act("/people/{person_id}/suspend", Permission.REVOKE)
-    async def suspend(who: Caller, person_id: UUID, body: Reason) -> Changed:
+    async def suspend(who: Caller, person_id: UUID, body: Reason) -> Suspended:
         reason = body.reason or "suspended"
-        return Changed(changed=await administrator.suspend_person(who.actor, tenant_of(who), person_id, reason))
+        done = await administrator.suspend_person(who.actor, tenant_of(who), person_id, reason)
+        return Suspended(changed=done.fresh, committed_at=done.committed_at)
 
     @routes.act("/people/{person_id}/lift", Permission.REVOKE)
     async def lift(who: Caller, person_id: UUID) -> Changed:

@@ -41,3 +41,12 @@ class StoredPolicy:
     policy: Policy
     builtin: bool
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a suspension did. ``fresh`` is False when it was in force already; ``committed_at`` is the moment from
+    which every door counts how fast it was."""
+
+    fresh: bool
+    committed_at: datetime
