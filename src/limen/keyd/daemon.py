@@ -1,7 +1,7 @@
-"""The life of the daemon: prepare directories, take on its own identity, open the keystore, serve, stop.
+"""The life of the daemon: open the keystore, serve, stop.
 
-Order matters: directories are made while still root; the key file is read only under the daemon's own
-identity and after memory is protected. ``settings`` say where things are:
+The main makes the directories while it is still root, becomes keyd's own user and protects memory; only
+then is the key file read. ``settings`` say where things are:
 
 * ``directory`` (0700, keyd's): ``kek.json`` unless ``key_file`` says otherwise, ``keystore/``, ``calls/``;
 * the socket's directory (02750, keyd's, group ``socket_gid``): whoever may enter it may try to connect.
@@ -17,7 +17,6 @@ from pathlib import Path
 import structlog
 
 from limen.kernel.clock import SystemClock
-from limen.keyd import hardening
 from limen.keyd.calllog import CallLog
 from limen.keyd.durable import DIRECTORY_MODE
 from limen.keyd.errors import CannotStart
@@ -25,7 +24,6 @@ from limen.keyd.keystore import Keystore
 from limen.keyd.local_backend import LocalFileBackend, create_key_file
 from limen.keyd.server import KeydServer
 from limen.keyd.service import Custodian
-from limen.runtime.users import SystemUser, find_user
 
 _log = structlog.get_logger("limen.keyd")
 
@@ -34,9 +32,9 @@ _log = structlog.get_logger("limen.keyd")
 class KeydSettings:
     """Settings of ``limen keyd``.
 
-    ``user`` is the system user to become (only when started as root; empty: stay). ``allowed_uids`` may
-    connect; empty means keyd's own uid. ``socket_gid`` is the group of the socket, 0 or negative: keyd's
-    own.
+    ``user`` is the system user to become (made if need be, and only when started as root; empty: stay).
+    ``allowed_uids`` may connect; empty means keyd's own uid. ``socket_gid`` is the group of the socket, 0
+    or negative: keyd's own.
     """
 
     directory: Path
@@ -52,22 +50,15 @@ class KeydSettings:
         return self.key_file if self.key_file is not None else self.directory / "kek.json"
 
 
-def prepare(settings: KeydSettings) -> None:
-    """Make the directories, become ``settings.user``, protect memory. Changes this process for good.
+def prepare_directories(settings: KeydSettings, uid: int, gid: int) -> None:
+    """Make the two directories for the user that keyd runs as.
 
     Raises:
-        CannotStart: when any of it cannot be done.
+        CannotStart: when that cannot be done.
     """
-    user = _user(settings)
-    group = settings.socket_gid if settings.socket_gid > 0 else user.gid
-    _make_directory(settings.directory, user.uid, user.gid, DIRECTORY_MODE)
-    _make_directory(settings.socket.parent, user.uid, group, 0o2750)
-    locked = hardening.lock_memory()
-    if os.geteuid() != user.uid:
-        hardening.become(user.uid, user.gid)
-    hardening.forbid_inspection()
-    if not locked:
-        _log.info("memory is not locked: keys could be swapped out", fix="start as root or raise the memlock limit")
+    group = settings.socket_gid if settings.socket_gid > 0 else gid
+    _make_directory(settings.directory, uid, gid, DIRECTORY_MODE)
+    _make_directory(settings.socket.parent, uid, group, 0o2750)
 
 
 async def serve(settings: KeydSettings, *, started: Callable[[], None] = lambda: None) -> None:
@@ -119,17 +110,6 @@ def _open_calls(directory: Path) -> CallLog:
         raise CannotStart(
             f"cannot open the call log in {directory}: {exc.strerror}", fix="the directory must belong to keyd's user"
         ) from exc
-
-
-def _user(settings: KeydSettings) -> SystemUser:
-    if not settings.user or os.geteuid() != 0:
-        return SystemUser("", os.geteuid(), os.getegid())
-    user = find_user(settings.user)
-    if user is None:
-        raise CannotStart(
-            f"there is no system user {settings.user}", fix=f"run `useradd --system --user-group {settings.user}`"
-        )
-    return user
 
 
 def _make_directory(directory: Path, uid: int, gid: int, mode: int) -> None:

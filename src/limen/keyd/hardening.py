@@ -1,4 +1,4 @@
-"""What keyd asks of the kernel before it touches a key: its own identity, no core dumps, no ptrace, no swap.
+"""What keyd asks of the kernel before it touches a key: no core dumps, no ptrace, no new privileges, no swap.
 
 Memory protection is best effort and said to be: Python copies ``bytes``, so keys cannot be erased for
 certain; they can be kept off the disk and out of reach of other users.
@@ -6,7 +6,6 @@ certain; they can be kept off the disk and out of reach of other users.
 
 import contextlib
 import ctypes
-import os
 import resource
 
 from limen.keyd.errors import CannotStart
@@ -31,22 +30,6 @@ def lock_memory() -> bool:
         return False
     locked: int = _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
     return locked == 0
-
-
-def become(uid: int, gid: int) -> None:
-    """Give up root for good.
-
-    Raises:
-        CannotStart: when the kernel refuses or root could be had back.
-    """
-    try:
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    except OSError as exc:
-        raise CannotStart(f"cannot become user id {uid}: {exc.strerror}", fix="start keyd as root") from exc
-    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
-        raise CannotStart(f"could not become user id {uid}", fix="start keyd as root")
 
 
 def forbid_inspection() -> None:

@@ -11,7 +11,6 @@ from limen.control.custody.service import (
     RENEW_BEFORE_SECONDS,
     CustodyFieldCipher,
     KeydClient,
-    SessionKeys,
 )
 from limen.crypto.aead import new_key, new_key_id
 from limen.crypto.errors import Unreadable
@@ -198,19 +197,12 @@ async def test_forgetting_drops_leases(cipher: CustodyFieldCipher, keyd: Keyd) -
     assert len(keyd.asked) == 8
 
 
-async def test_session_keys(client: KeydClient, keyd: Keyd, clock: Clock) -> None:
-    sessions = SessionKeys(client, clock=clock)
-    tag = await sessions.tag(TENANT, "token")
-    assert len(tag) == 32
-    assert tag == await sessions.tag(TENANT, "token")
-    assert tag != await sessions.tag(OTHER, "token")
-    held = await sessions.for_tenant(TENANT)
-    keyd.down = True
-    clock.seconds += LEASE
-    with pytest.raises(LeaseOver):
-        held.tag("token")
-    with pytest.raises(Unavailable):
-        await sessions.tag(TENANT, "token")
+async def test_an_unknown_tenant_leaves_nothing_in_memory(cipher: CustodyFieldCipher, keyd: Keyd) -> None:
+    keyd.answer = wire.Failure(code="not-found", message="no keys")
+    with pytest.raises(NotFound):
+        await cipher.for_tenant(TENANT)
+    assert not cipher._renewals
+    assert not cipher._held
 
 
 @pytest.mark.parametrize(

@@ -77,27 +77,6 @@ class LeasedCipher:
             raise LeaseOver("the lease of this tenant's keys has run out")
 
 
-class SessionKey:
-    """The leased key under which session tokens are hashed."""
-
-    __slots__ = ("_clock", "_key", "ends_at")
-
-    def __init__(self, lease: Lease, clock: Monotonic) -> None:
-        self._key = lease.keys[lease.current]
-        self._clock = clock
-        self.ends_at = lease.ends_at
-
-    def tag(self, token: str) -> bytes:
-        """The 32-byte HMAC-SHA256 of a session token.
-
-        Raises:
-            LeaseOver: when the lease has run out.
-        """
-        if self._clock() >= self.ends_at:
-            raise LeaseOver("the lease of the session key has run out")
-        return commitments.tag(self._key, "session", token)
-
-
 def all_keys(current: tuple[bytes, bytes], former: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Key material by key id."""
     return {current[0]: current[1], **dict(former)}

@@ -7,13 +7,12 @@ leases a tenant's ``fields`` and ``lookup`` keys, renews them in good time, and 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from limen.control.custody.channel import KeydChannel
-from limen.control.custody.model import Lease, LeasedCipher, Monotonic, SessionKey, all_keys
+from limen.control.custody.model import Lease, LeasedCipher, Monotonic, all_keys
 from limen.crypto.errors import BadKey, Unreadable
 from limen.kernel.errors import Conflict, Denied, LimenError, Malformed, NotFound, Unavailable
 from limen.wire import keyd as wire
@@ -30,7 +29,6 @@ _ERRORS: dict[str, type[LimenError]] = {
 }
 
 R = TypeVar("R")
-L = TypeVar("L", bound=LeasedCipher | SessionKey)
 
 
 class KeydClient:
@@ -184,55 +182,14 @@ class KeydClient:
         )
 
 
-class _Leases(Generic[L]):
-    """Per tenant the last lease; one renewal at a time per tenant, the others wait for it."""
-
-    def __init__(self, lease: Callable[[UUID], Awaitable[L]], clock: Monotonic) -> None:
-        self._lease: Callable[[UUID], Awaitable[L]] = lease
-        self._clock = clock
-        self._held: dict[UUID, L] = {}
-        self._locks: dict[UUID, asyncio.Lock] = {}
-
-    async def of(self, tenant_id: UUID) -> L:
-        held = self._held.get(tenant_id)
-        if held is not None and self._fresh(held):
-            return held
-        async with self._locks.setdefault(tenant_id, asyncio.Lock()):
-            held = self._held.get(tenant_id)
-            if held is not None and self._fresh(held):
-                return held
-            try:
-                held = await self._lease(tenant_id)
-            except Unavailable:
-                if held is not None and self._clock() < held.ends_at:
-                    return held
-                self._held.pop(tenant_id, None)
-                raise
-            except LimenError:
-                self._held.pop(tenant_id, None)
-                raise
-            self._held[tenant_id] = held
-            return held
-
-    def forget(self, tenant_id: UUID | None) -> None:
-        if tenant_id is None:
-            self._held.clear()
-        else:
-            self._held.pop(tenant_id, None)
-
-    def _fresh(self, held: L) -> bool:
-        if isinstance(held, LeasedCipher) and held.outdated:
-            return False
-        return held.ends_at - self._clock() > RENEW_BEFORE_SECONDS
-
-
 class CustodyFieldCipher:
-    """``db.ports.FieldCipher`` on leases of keyd."""
+    """``db.ports.FieldCipher`` on leases of keyd: per tenant the last lease, and one renewal at a time."""
 
     def __init__(self, keyd: KeydClient, *, clock: Monotonic = time.monotonic) -> None:
         self._keyd = keyd
         self._clock = clock
-        self._leases: _Leases[LeasedCipher] = _Leases(self._lease, clock)
+        self._held: dict[UUID, LeasedCipher] = {}
+        self._renewals: dict[UUID, asyncio.Lock] = {}
 
     async def for_tenant(self, tenant_id: UUID) -> LeasedCipher:
         """The tenant's cipher, good for at least ``RENEW_BEFORE_SECONDS`` while keyd answers.
@@ -241,40 +198,46 @@ class CustodyFieldCipher:
             Unavailable: when keyd does not answer and the last lease has run out.
             NotFound: when the tenant has no keys.
         """
-        return await self._leases.of(tenant_id)
+        held = self._fresh(tenant_id)
+        if held is not None:
+            return held
+        renewal = self._renewals.setdefault(tenant_id, asyncio.Lock())
+        try:
+            async with renewal:
+                return self._fresh(tenant_id) or await self._renew(tenant_id)
+        finally:
+            # Anyone can name a tenant that does not exist; nothing may be kept of that.
+            if not renewal.locked():
+                self._renewals.pop(tenant_id, None)
 
     def forget(self, tenant_id: UUID | None = None) -> None:
         """Drop the leases of one tenant, or of all."""
-        self._leases.forget(tenant_id)
+        if tenant_id is None:
+            self._held.clear()
+        else:
+            self._held.pop(tenant_id, None)
 
-    async def _lease(self, tenant_id: UUID) -> LeasedCipher:
-        fields = await _take(self._keyd, tenant_id, Purpose.FIELDS, self._clock)
-        lookup = await _take(self._keyd, tenant_id, Purpose.LOOKUP, self._clock)
-        return LeasedCipher(tenant_id, fields, lookup, self._clock)
+    def _fresh(self, tenant_id: UUID) -> LeasedCipher | None:
+        held = self._held.get(tenant_id)
+        if held is None or held.outdated or held.ends_at - self._clock() <= RENEW_BEFORE_SECONDS:
+            return None
+        return held
 
-
-class SessionKeys:
-    """Leases of the per-tenant key under which session tokens are hashed before they are stored."""
-
-    def __init__(self, keyd: KeydClient, *, clock: Monotonic = time.monotonic) -> None:
-        self._keyd = keyd
-        self._clock = clock
-        self._leases: _Leases[SessionKey] = _Leases(self._lease, clock)
-
-    async def for_tenant(self, tenant_id: UUID) -> SessionKey:
-        """The tenant's session key; raises as :meth:`CustodyFieldCipher.for_tenant`."""
-        return await self._leases.of(tenant_id)
-
-    async def tag(self, tenant_id: UUID, token: str) -> bytes:
-        """The 32-byte HMAC of a session token."""
-        return (await self.for_tenant(tenant_id)).tag(token)
-
-    def forget(self, tenant_id: UUID | None = None) -> None:
-        """Drop the leases of one tenant, or of all."""
-        self._leases.forget(tenant_id)
-
-    async def _lease(self, tenant_id: UUID) -> SessionKey:
-        return SessionKey(await _take(self._keyd, tenant_id, Purpose.SESSIONS, self._clock), self._clock)
+    async def _renew(self, tenant_id: UUID) -> LeasedCipher:
+        held = self._held.get(tenant_id)
+        try:
+            fields = await _take(self._keyd, tenant_id, Purpose.FIELDS, self._clock)
+            lookup = await _take(self._keyd, tenant_id, Purpose.LOOKUP, self._clock)
+        except Unavailable:
+            if held is not None and self._clock() < held.ends_at:
+                return held
+            self._held.pop(tenant_id, None)
+            raise
+        except LimenError:
+            self._held.pop(tenant_id, None)
+            raise
+        fresh = self._held[tenant_id] = LeasedCipher(tenant_id, fields, lookup, self._clock)
+        return fresh
 
 
 async def _take(keyd: KeydClient, tenant_id: UUID, purpose: Purpose, clock: Monotonic) -> Lease:
