@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +43,12 @@ class Seaweed:
         """Every object and its size."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
+
+    def empty(self, bucket: str) -> None:
+        """Delete every object."""
+        keys = [{"Key": key} for key in self.keys(bucket)]
+        for start in range(0, len(keys), 1000):
+            self.client().delete_objects(Bucket=bucket, Delete={"Objects": keys[start : start + 1000], "Quiet": True})
 
     def pending_uploads(self, bucket: str) -> list[str]:
         """Keys of multipart uploads that are neither complete nor aborted."""
@@ -87,7 +92,9 @@ def running_seaweed() -> Iterator[Seaweed]:
             [
                 weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                 f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}",
-                f"-s3.config={directory / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=256",
+                f"-filer.localSocket={directory / 'filer.sock'}", f"-s3.localSocket={directory / 's3.sock'}",
+                f"-s3.config={directory / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+                "-volume.max=20", "-master.volumeSizeLimitMB=256",
             ],
             cwd=directory, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -95,12 +102,8 @@ def running_seaweed() -> Iterator[Seaweed]:
         _wait_until_ready(server, process, directory / "log")
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ import asyncssh
 
 from limen.crypto import sealing
 from limen.edge.sftp.door import Door
+from limen.edge.sftp.ledger import MAX_EVENTS
 from limen.edge.sftp.limits import ConnectionLimits
 from limen.edge.sftp.ssh import listen
 from limen.edge.sftp.storage.connect import StorageConnector, StorageSettings
@@ -191,6 +192,7 @@ async def running_door(
     private_endpoints: bool = True,
     login_seconds: float = 30,
     lease: float = 3600.0,
+    max_events: int = MAX_EVENTS,
 ) -> AsyncIterator[RunningDoor]:
     """A door on a free port of localhost, with its own scripted control plane."""
     private, public = sealing.generate_keypair()
@@ -204,7 +206,9 @@ async def running_door(
     settings = StorageSettings(
         local_root, private_endpoints, limits=storage_limits or Limits(connect=2, idle=5, tries=2, pause=0.05)
     )
-    door = Door(control, StorageConnector(settings, open_sealed), limits=limits or ConnectionLimits())
+    door = Door(
+        control, StorageConnector(settings, open_sealed), limits=limits or ConnectionLimits(), max_events=max_events
+    )
     control.door = door
     acceptor = await listen(door, HOST_KEYS, "127.0.0.1", 0, login_seconds=login_seconds)
     running = asyncio.create_task(door.run())

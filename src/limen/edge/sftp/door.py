@@ -17,7 +17,7 @@ import structlog
 
 from limen.edge.channel.ports import HelloFields
 from limen.edge.sftp.files import FileSession
-from limen.edge.sftp.ledger import EventLedger
+from limen.edge.sftp.ledger import MAX_EVENTS, EventLedger
 from limen.edge.sftp.limits import ConnectionLimits, Doorman
 from limen.edge.sftp.machine import Account, Command, Cut, Moment, Send, SessionBook
 from limen.edge.sftp.ports import Sender
@@ -96,7 +96,7 @@ class Door:
         self._software = software
         self._clocks = clocks
         self._book = SessionBook()
-        self._ledger = EventLedger()
+        self._ledger = EventLedger(max_events)
         self._sessions: dict[int, Session] = {}
         self._session_numbers = itertools.count(1)
         self._request_numbers = itertools.count(1)
@@ -285,6 +285,10 @@ class Door:
     def can_record(self) -> bool:
         """Whether new operations may begin."""
         return not self._ledger.full
+
+    def bytes_of(self, grant_id: UUID) -> tuple[int, int]:
+        """(bytes in, bytes out) of a live grant so far."""
+        return self._book.bytes_of(grant_id)
 
     def moved(self, session: Session, bytes_in: int, bytes_out: int) -> None:
         """Payload, just now."""

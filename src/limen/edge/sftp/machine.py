@@ -108,6 +108,11 @@ class SessionBook:
         """The sessions that live."""
         return frozenset(self._of_session)
 
+    def bytes_of(self, grant_id: UUID) -> tuple[int, int]:
+        """(bytes in, bytes out) of a live grant so far; zeros for any other."""
+        entry = self._grants.get(grant_id)
+        return (entry.bytes_in, entry.bytes_out) if entry is not None else (0, 0)
+
     def wait_seconds(self, now: Moment) -> float | None:
         """Seconds until :meth:`tick` has something to do; ``None`` when nothing is pending."""
         waits = [entry.grant.expires_at - now.wall for entry in self._grants.values()]

@@ -210,7 +210,10 @@ class S3Bucket:
         try:
             for one in objects:
                 target = new.listing_prefix + one.key[len(old.listing_prefix) :]
-                await self._calls.copy(one.key, target)
+                if target.endswith("/"):
+                    await self._calls.put(target, b"")  # a marker; not every store can copy one
+                else:
+                    await self._calls.copy(one.key, target)
                 copied.append(target)
         except BaseException:
             # Also when the session is cut: half a directory under a new name must not stay.
