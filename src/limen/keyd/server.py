@@ -2,7 +2,7 @@
 
 Rules:
 
-1. A peer whose uid is not on the list gets one ``Failure`` and is cut off before anything it sends is read.
+1. A peer whose uid is not on the list gets one ``Failure`` and is cut off; nothing it sends is looked at.
 2. One request at a time per connection. A message that follows the framing but not the protocol is answered
    with a ``Failure``; one that breaks the framing, or stalls in the middle for ten seconds, ends the
    connection.
@@ -26,6 +26,7 @@ from limen.wire.codec import decode
 
 MAX_CONNECTIONS = 256
 STALL_SECONDS = 10.0
+DISMISSAL_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7))
 _log = structlog.get_logger("limen.keyd")
 
@@ -77,17 +78,18 @@ class KeydServer:
         caller = _caller(writer)
         if caller.uid not in self._allowed:
             _log.warning("peer refused", uid=caller.uid, pid=caller.pid)
-            await _send(writer, _refusal(caller))
+            await _dismiss(reader, writer, _refusal(caller))
             return
         if len(self._connections) > MAX_CONNECTIONS:
-            await _send(writer, wire.Failure(code="unavailable", message="too many connections to key custody"))
+            crowded = wire.Failure(code="unavailable", message="too many connections to key custody")
+            await _dismiss(reader, writer, crowded)
             return
         while header := await reader.readexactly(wire.HEADER_BYTES):
             length = int.from_bytes(header, "big")
             try:
                 wire.check_length(length)
             except Malformed as exc:
-                await _send(writer, _failure(exc))
+                await _dismiss(reader, writer, _failure(exc))
                 return
             async with asyncio.timeout(STALL_SECONDS):
                 body = await reader.readexactly(length)
@@ -99,6 +101,16 @@ class KeydServer:
         except Malformed as exc:
             return _failure(exc)
         return await self._custodian.handle(request, caller)
+
+
+async def _dismiss(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reply: wire.Failure) -> None:
+    """Send a last word and wait briefly for the peer to hang up, throwing away what it sends: closing on
+    unread bytes would reset the connection, and the peer might never see the reason."""
+    await _send(writer, reply)
+    writer.write_eof()
+    async with asyncio.timeout(DISMISSAL_SECONDS):
+        while await reader.read(1 << 16):
+            pass
 
 
 async def _send(writer: asyncio.StreamWriter, reply: wire.Reply) -> None:
