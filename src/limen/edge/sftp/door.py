@@ -89,6 +89,7 @@ class Door:
         software: str = "",
         limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
         clocks: Clocks = Clocks(),
+        max_events: int = MAX_EVENTS,
     ) -> None:
         self.doorman = Doorman(limits)
         self._sender = sender
