@@ -48,6 +48,12 @@ class PolicyView(View):
     builtin: bool
 
 
+class PolicyList(View):
+    """Policies, by name."""
+
+    policies: list[PolicyView]
+
+
 class GrantView(View):
     """A grant as the API shows it, with the names that people know."""
 
@@ -68,6 +74,12 @@ class GrantView(View):
     expires_at: datetime
     ended_at: datetime | None
     ended_reason: str | None
+
+
+class GrantList(View):
+    """Grants, newest first."""
+
+    grants: list[GrantView]
 
 
 class Reason(Body):
@@ -116,6 +128,12 @@ class BlockView(View):
     set_at: datetime
 
 
+class BlockList(View):
+    """Blocks in force, newest first."""
+
+    blocks: list[BlockView]
+
+
 class Changed(View):
     """Whether anything was to be done."""
 
@@ -147,9 +165,9 @@ def policy_router(database: Database, policies: PolicyService, administrator: Po
     routes = SecureRouter(prefix="/policies", tags=["policies"])
 
     @routes.read("", Permission.READ_POLICIES)
-    async def list_policies(who: Caller) -> list[PolicyView]:
+    async def list_policies(who: Caller) -> PolicyList:
         async with database.transaction(tenant_of(who)) as tx:
-            return [_policy_view(stored) for stored in await policies.list_all(tx)]
+            return PolicyList(policies=[_policy_view(stored) for stored in await policies.list_all(tx)])
 
     @routes.act("", Permission.MANAGE_POLICIES, status_code=201)
     async def create_policy(who: Caller, body: NewPolicy) -> PolicyView:
@@ -206,9 +224,9 @@ def grants_router(
     @routes.read("/grants", Permission.READ_GRANTS)
     async def list_grants(
         who: Caller, live: bool = False, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-    ) -> list[GrantView]:
+    ) -> GrantList:
         async with database.transaction(tenant_of(who)) as tx:
-            return await shown.views(await ledger.newest(tx, limit, live_only=live), tx)
+            return GrantList(grants=await shown.views(await ledger.newest(tx, limit, live_only=live), tx))
 
     @routes.act("/grants/{grant_id}/revoke", Permission.REVOKE, status_code=204)
     async def revoke_grant(who: Caller, grant_id: UUID, body: Reason) -> None:
@@ -225,9 +243,9 @@ def grants_router(
         return Changed(changed=await administrator.lift_person(who.actor, tenant_of(who), person_id))
 
     @routes.read("/blocks", Permission.READ_GRANTS)
-    async def list_blocks(who: Caller) -> list[BlockView]:
+    async def list_blocks(who: Caller) -> BlockList:
         async with database.transaction(tenant_of(who)) as tx:
-            return [
+            found = [
                 BlockView(
                     subject_id=block.subject_id,
                     resource_id=block.resource_id,
@@ -236,6 +254,7 @@ def grants_router(
                 )
                 for block in await ledger.all_blocks(tx)
             ]
+        return BlockList(blocks=found)
 
     @routes.remove("/blocks/{subject_id}/{resource_id}", Permission.REVOKE)
     async def lift_denial(who: Caller, subject_id: UUID, resource_id: UUID) -> Changed:

@@ -44,6 +44,12 @@ class ResourceView(View):
     builtin: bool = False
 
 
+class ResourceList(View):
+    """Resources."""
+
+    resources: list[ResourceView]
+
+
 def view(resource: Resource) -> ResourceView:
     """Render one resource."""
     return ResourceView(
@@ -61,9 +67,9 @@ def router(database: Database, resources: ResourcesService) -> SecureRouter:
     routes = SecureRouter(prefix="/resources", tags=["resources"])
 
     @routes.read("", Permission.READ_RESOURCES)
-    async def list_resources(who: Caller, kind: ResourceKind | None = None) -> list[ResourceView]:
+    async def list_resources(who: Caller, kind: ResourceKind | None = None) -> ResourceList:
         async with database.transaction(tenant_of(who)) as tx:
-            return [view(resource) for resource in await resources.list_all(tx, kind)]
+            return ResourceList(resources=[view(resource) for resource in await resources.list_all(tx, kind)])
 
     @routes.act("", Permission.MANAGE_RESOURCES, status_code=201)
     async def create_resource(who: Caller, body: NewResource) -> ResourceView:
