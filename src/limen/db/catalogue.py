@@ -116,7 +116,18 @@ _RULES: tuple[LiteralString, ...] = (
         CROSS JOIN LATERAL unnest(p.polroles) AS holder
         WHERE pg_get_userbyid(holder) = ANY(%(system)s)
           AND t.name || ' ' || pg_get_userbyid(holder) <> ALL(%(access)s)""",
+    """SELECT t.name || ': the policy ' || p.polname || ' opens other tenants'' rows to the application'
+         FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
+        CROSS JOIN LATERAL unnest(p.polroles) AS holder
+        WHERE t.name = 'tenants' AND p.polpermissive AND (holder = 0 OR pg_get_userbyid(holder) = %(app)s)
+          AND NOT coalesce(pg_get_expr(p.polqual, p.polrelid) = %(own_row)s
+                           AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), %(own_row)s) = %(own_row)s, false)""",
     # Privileges.
+    """SELECT DISTINCT t.name || ' has no tenant, yet the application may change it'
+         FROM tables t CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS verb
+        WHERE t.name = ANY(%(platform)s) AND t.name <> 'tenants'
+          AND (has_table_privilege(%(app)s, t.oid, verb)
+               OR verb <> 'DELETE' AND has_any_column_privilege(%(app)s, t.oid, verb))""",
     """SELECT r.name || ' grants ' || g.privilege_type || ' to everybody'
          FROM relations r CROSS JOIN LATERAL aclexplode(r.relacl) AS g WHERE g.grantee = 0""",
     """SELECT r.name || ' grants ' || g.privilege_type || ' to ' || pg_get_userbyid(g.grantee)
@@ -148,6 +159,8 @@ _TYPES = [
 ]
 _TENANT_RULE = "(tenant_id = (current_setting('app.tenant'::text))::uuid)"
 
+_OWN_ROW_RULE = "(id = (current_setting('app.tenant'::text))::uuid)"
+
 _LOGIN_RULE: LiteralString = """
 SELECT 'the login ' || session_user || ' is superuser or may bypass row-level security'
   FROM pg_roles WHERE rolname = session_user AND (rolsuper OR rolbypassrls)
@@ -170,6 +183,7 @@ async def violations(source: ConnectionSource) -> tuple[str, ...]:
         "owner": OWNER,
         "types": _TYPES,
         "tenant_rule": _TENANT_RULE,
+        "own_row": _OWN_ROW_RULE,
         "access": sorted(f"{table} {role}" for table, role in SYSTEM_ACCESS),
     }
     found: set[str] = set()

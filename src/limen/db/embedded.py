@@ -20,6 +20,7 @@ signal when that *thread* ends. Call it from the main thread.
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -151,8 +152,7 @@ class EmbeddedPostgres:
             self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
             for path in (self.data_directory, self.socket_directory):
                 path.mkdir(mode=0o700, exist_ok=True)
-            if os.geteuid() == 0:
-                os.chown(self.data_directory, owner.uid, owner.gid)
+            os.chown(self.data_directory, owner.uid, owner.gid)
             group = owner.gid if self._socket_gid is None else self._socket_gid
             os.chown(self.socket_directory, owner.uid, group)
             self.socket_directory.chmod(0o700 if self._socket_gid is None else 0o750)
@@ -182,17 +182,28 @@ class EmbeddedPostgres:
             )
 
     def _initialise(self, installation: Installation, owner: SystemUser) -> None:
-        command = [str(installation.program("initdb")), "--pgdata", str(self.data_directory)]
-        command += ["--username", SUPERUSER, "--auth", "peer", "--encoding", "UTF8", "--locale", "C.UTF-8"]
-        command += ["--data-checksums"]
+        """Run initdb beside the data directory and put the result in place, so that half a result never counts."""
+        if any(self.data_directory.iterdir()):
+            raise ProviderFailed(
+                f"{self.data_directory} holds files that are not a database",
+                fix="empty the directory or choose another one (--data)",
+            )
+        fresh = self.data_directory.with_name("data.new")
+        if fresh.exists():
+            shutil.rmtree(fresh)
+        fresh.mkdir(mode=0o700)
+        os.chown(fresh, owner.uid, owner.gid)
+        command = [str(installation.program("initdb")), "--pgdata", str(fresh), "--username", SUPERUSER]
+        command += ["--auth", "peer", "--encoding", "UTF8", "--locale", "C.UTF-8", "--data-checksums"]
         if not self._durable:
             command.append("--no-sync")
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **_identity(owner))
         if done.returncode != 0:
             raise ProviderFailed(
                 f"the database cannot be created in {self.data_directory}: {_last_line(done.stderr)}",
-                fix="empty the directory or choose another one (--data)",
+                fix="see that the disk has space and that the directory can be written to",
             )
+        fresh.replace(self.data_directory)
 
     def _write_access_rules(self, owner: SystemUser) -> None:
         caller = current_user()
@@ -236,6 +247,8 @@ class EmbeddedPostgres:
             "jit": "off",
             "password_encryption": "scram-sha-256",
             "log_statement": "none",
+            "log_checkpoints": "off",
+            "log_error_verbosity": "terse",  # DETAIL repeats the values of the failing row
             "log_parameter_max_length_on_error": "0",  # parameters may be personal data
             "log_min_error_statement": "panic",
         }

@@ -161,6 +161,15 @@ async def test_a_full_directory_is_not_overwritten(directory: Path) -> None:
     assert (directory / "data" / "letters.txt").read_text() == "dear diary"
 
 
+async def test_an_interrupted_first_start_is_no_obstacle(directory: Path) -> None:
+    (directory / "data.new" / "base").mkdir(parents=True)
+    (directory / "data.new" / "PG_VERSION").write_text("15\n")
+    server = embedded(directory)
+    await server.start()
+    await server.stop()
+    assert not (directory / "data.new").exists()
+
+
 async def test_a_path_too_long_for_a_socket_is_explained(directory: Path) -> None:
     with pytest.raises(ProviderFailed, match="too long"):
         await embedded(directory / ("x" * 90)).start()
