@@ -182,9 +182,9 @@ class SecretService:
             secret = await self._there(tx, passage, use, lock=True)
             number = secret.head.current_version
             current = await store.versions(tx, secret.id, [number])
+            versions.check_cas(secret.head, cas)
             if not current:
                 raise NothingThere
-            versions.check_cas(secret.head, cas)
             blob = await store.blob(tx, secret.id, number)
             if blob is None or not current[0].readable(self._clock.now()):
                 custom = await self._opened(tx.tenant_id, secret.id, secret.custom_metadata)
@@ -206,6 +206,8 @@ class SecretService:
         """
 
         async def work(tx: Tx, passage: Passage, use: Use) -> None:
+            if create and change.empty:
+                return
             if create:
                 secret = await self._there_or_new(tx, passage, use)
             else:
