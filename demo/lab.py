@@ -26,6 +26,17 @@ class LabError(RuntimeError):
     """The machine refused a part of the lab; the message is the tool's own."""
 
 
+def _free_network() -> ipaddress.IPv4Network:
+    """A /24 of 10.190.0.0/15 that this machine has no address in."""
+    shown = subprocess.run(["ip", "-o", "-4", "address"], capture_output=True, text=True, check=True).stdout
+    used = [ipaddress.ip_interface(line.split()[3]).network for line in shown.splitlines()]
+    candidates = list(ipaddress.ip_network("10.190.0.0/15").subnets(new_prefix=24))
+    for candidate in secrets.SystemRandom().sample(candidates, len(candidates)):
+        if not any(candidate.overlaps(network) for network in used):
+            return candidate
+    raise LabError("no free network in 10.190.0.0/15 for the lab")
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """One tenant's namespaces and their addresses on the bridge."""
@@ -44,7 +55,7 @@ class Lab:
     suffix: str = field(default_factory=lambda: secrets.token_hex(2))
     namespaces: list[str] = field(default_factory=list)
     bridge: str = ""
-    _network: ipaddress.IPv4Network = field(default_factory=lambda: _free_network())
+    _network: ipaddress.IPv4Network = field(default_factory=_free_network)
     _next_host: int = 2
 
     @property
@@ -110,14 +121,3 @@ def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-
-
-def _free_network() -> ipaddress.IPv4Network:
-    """A /24 of 10.190.0.0/15 that this machine has no address in."""
-    shown = subprocess.run(["ip", "-o", "-4", "address"], capture_output=True, text=True, check=True).stdout
-    used = [ipaddress.ip_interface(line.split()[3]).network for line in shown.splitlines()]
-    candidates = list(ipaddress.ip_network("10.190.0.0/15").subnets(new_prefix=24))
-    for candidate in secrets.SystemRandom().sample(candidates, len(candidates)):
-        if not any(candidate.overlaps(network) for network in used):
-            return candidate
-    raise LabError("no free network in 10.190.0.0/15 for the lab")

@@ -46,15 +46,16 @@ class Tenant:
         )
 
 
-def found_tenant(operator: Api, slug: str) -> Tenant:
-    """Open a tenant as the operator, set up its owner, invite one person, and put them into a group."""
+def found_tenant(operator: Api, slug: str, setup_token: str = "") -> Tenant:
+    """Open a tenant as the operator (unless its owner's ``setup_token`` is here already), set up its owner, invite
+    one person, and put them into a group."""
     anonymous = operator.as_bearer("")
     owner_password, person_password = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
     owner_email, person_email = f"owner@{slug}.example", f"ana@{slug}.example"
-    created = operator.post("/tenants", {"slug": slug, "name": slug.title()})
+    token = setup_token or operator.post("/tenants", {"slug": slug, "name": slug.title()})["setup_token"]
     anonymous.post(
         "/setup",
-        {"token": created["setup_token"], "email": owner_email, "name": "Olivia Owner", "password": owner_password},
+        {"token": token, "email": owner_email, "name": "Olivia Owner", "password": owner_password},
     )
     owner = operator.as_bearer(_sign_in(anonymous, slug, owner_email, owner_password))
     invited = owner.post("/people", {"email": person_email, "name": "Ana Engineer"})
