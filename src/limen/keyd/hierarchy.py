@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from limen.crypto import sealing
 from limen.crypto.aead import AeadKey, KeySlot, new_key, new_key_id
@@ -23,6 +24,7 @@ from limen.wire.keyd import Purpose
 
 _TENANT_PURPOSE = "tenant"
 _INTAKE_PURPOSE = "intake"
+_log = structlog.get_logger("limen.keyd")
 
 
 class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,14 +129,25 @@ class Hierarchy:
             del self._open[tenant_id]
 
     async def refresh(self) -> None:
-        """Bring every tenant key under the backend's current key; what is there already is left alone."""
+        """Bring every tenant key under the backend's current key; what is there already is left alone.
+
+        A damaged record is that tenant's trouble and must not stop the others: it is logged, and refused
+        when used.
+        """
         async with self._lock:
             for name in self._keystore.names(Shelf.TENANTS):
-                record = self._keystore.read(Shelf.TENANTS, name, TenantRecord)
-                if record is not None:
-                    root = await self._roots.refresh(record.tenant_id, _TENANT_PURPOSE, record.root)
-                    if root is not record.root:
-                        self._write(msgspec.structs.replace(record, root=root))
+                try:
+                    await self._refresh(name)
+                except (KeystoreDamaged, Unreadable) as exc:
+                    _log.error("the keys of a tenant cannot be read", record=f"tenants/{name}", fix=exc.fix)
+
+    async def _refresh(self, name: str) -> None:
+        record = self._keystore.read(Shelf.TENANTS, name, TenantRecord)
+        if record is None:
+            return
+        root = await self._roots.refresh(record.tenant_id, _TENANT_PURPOSE, record.root)
+        if root is not record.root:
+            self._write(msgspec.structs.replace(record, root=root))
 
     async def _load(self, tenant_id: UUID) -> TenantKeys:
         keys = self._open.get(tenant_id)

@@ -32,6 +32,13 @@ class SigningPurpose(StrEnum):
     RECEIPT = "receipt"
 
 
+class _Secret(Message, frozen=True):
+    """A message that holds a key or a plaintext: it never shows itself."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
 class CreateTenant(Message, tag="create-tenant", frozen=True):
     """Make the tenant's keys. Idempotent. Reply: ``Done``."""
 
@@ -53,7 +60,7 @@ class RotateDataKey(Message, tag="rotate-data-key", frozen=True):
     purpose: Purpose
 
 
-class SealValue(Message, tag="seal-value", frozen=True):
+class SealValue(_Secret, tag="seal-value", frozen=True):
     """Seal inside keyd under the purpose's current key. Reply: ``Blob``."""
 
     tenant_id: UUID
@@ -165,8 +172,11 @@ class FormerKey(Part, frozen=True):
     key_id: bytes
     key: bytes
 
+    def __repr__(self) -> str:
+        return "FormerKey(...)"
 
-class DataKey(Message, tag="data-key", frozen=True):
+
+class DataKey(_Secret, tag="data-key", frozen=True):
     """The current key of a purpose and its former ones; the holder forgets them after ``lease_seconds``."""
 
     key_id: bytes
@@ -181,7 +191,7 @@ class Blob(Message, tag="blob", frozen=True):
     blob: bytes
 
 
-class Plaintext(Message, tag="plaintext", frozen=True):
+class Plaintext(_Secret, tag="plaintext", frozen=True):
     """What a vault value says."""
 
     plaintext: bytes

@@ -234,4 +234,6 @@ async def test_an_answer_to_another_question_is_not_taken(client: KeydClient, ke
 async def test_leases_do_not_show_their_keys(cipher: CustodyFieldCipher, keyd: Keyd) -> None:
     tenant = await cipher.for_tenant(TENANT)
     key = keyd.keys[TENANT, Purpose.FIELDS][0].key
-    assert repr(key) not in repr(tenant)
+    answer = await keyd.ask(wire.LeaseDataKey(tenant_id=TENANT, purpose=Purpose.FIELDS))
+    for holder in (tenant, answer, keyd.keys[TENANT, Purpose.FIELDS], wire.Plaintext(plaintext=key)):
+        assert repr(key) not in repr(holder)

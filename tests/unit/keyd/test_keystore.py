@@ -11,6 +11,7 @@ from limen.keyd import durable
 from limen.keyd.calllog import CallLog
 from limen.keyd.errors import CannotStart, KeystoreDamaged
 from limen.keyd.keystore import Keystore, Record, Shelf
+from limen.keyd.local_backend import rotate_key_file
 from limen.wire import keyd as wire
 from limen.wire.keyd import Purpose
 from tests.unit.keyd.conftest import Opener
@@ -95,6 +96,10 @@ async def test_damage_to_a_tenant_stops_that_tenant_only(open_desk: Opener, tmp_
     path.write_bytes(damaged)
     for request in (wire.LeaseDataKey(tenant_id=a, purpose=Purpose.FIELDS), wire.CreateTenant(tenant_id=a)):
         assert await desk.refused(request) == "keystore-damaged"
+    assert isinstance(await desk.ask(wire.LeaseDataKey(tenant_id=b, purpose=Purpose.FIELDS)), wire.DataKey)
+    rotate_key_file(tmp_path / "kek.json")
+    desk = await open_desk()
+    assert await desk.refused(wire.LeaseDataKey(tenant_id=a, purpose=Purpose.FIELDS)) == "keystore-damaged"
     assert isinstance(await desk.ask(wire.LeaseDataKey(tenant_id=b, purpose=Purpose.FIELDS)), wire.DataKey)
     assert path.read_bytes() == damaged
 

@@ -13,6 +13,7 @@ from limen.crypto.aead import AeadKey, Cell, key_id_of
 from limen.crypto.errors import Unreadable
 
 Monotonic = Callable[[], float]
+"""Seconds that only grow, and grow while the machine sleeps."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -31,6 +31,11 @@ _ERRORS: dict[str, type[LimenError]] = {
 R = TypeVar("R")
 
 
+def boot_time() -> float:
+    """Seconds since boot, sleep included: a lease must not last longer because the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class KeydClient:
     """Calls to keyd. Every method may raise ``Unavailable``, and the kernel error that keyd answered with."""
 
@@ -185,7 +190,7 @@ class KeydClient:
 class CustodyFieldCipher:
     """``db.ports.FieldCipher`` on leases of keyd: per tenant the last lease, and one renewal at a time."""
 
-    def __init__(self, keyd: KeydClient, *, clock: Monotonic = time.monotonic) -> None:
+    def __init__(self, keyd: KeydClient, *, clock: Monotonic = boot_time) -> None:
         self._keyd = keyd
         self._clock = clock
         self._held: dict[UUID, LeasedCipher] = {}
