@@ -119,11 +119,15 @@ class AppliedVersion(Part, frozen=True):
 
 
 class TunnelPeer(Part, frozen=True):
-    """The gateway that a client shall talk to. ``endpoint`` is ``address:port`` (IPv6 in brackets)."""
+    """The gateway that a client shall talk to. ``endpoint`` is ``address:port`` (IPv6 in brackets).
+
+    ``address`` is the gateway's own tunnel address, from which its refusals come; empty when unknown.
+    """
 
     agent_id: UUID
     public_key: str
     endpoint: str
+    address: str = ""
 
 
 class SealedCredential(Part, frozen=True):
@@ -355,6 +359,17 @@ class AccessAnswer(Message, tag="access-answer", frozen=True):
     peer: TunnelPeer | None = None
 
 
+class GrantEnded(Message, tag="grant-ended", frozen=True):
+    """For clients: this grant does not lead anywhere any more (it was revoked, or its gateway is gone or new).
+
+    The next packet asks again.
+    """
+
+    tenant_id: UUID
+    grant_id: UUID
+    reason: str
+
+
 class AuthenticateAnswer(Message, tag="authenticate-answer", frozen=True):
     """The answer to ``Authenticate``. A refusal has no reason: the SSH client must not learn one."""
 
@@ -397,6 +412,7 @@ ToAgent = (
     | CloseGrants
     | Reachable
     | AccessAnswer
+    | GrantEnded
     | AuthenticateAnswer
     | EventsAck
     | ReceiptAck

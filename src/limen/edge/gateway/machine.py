@@ -13,7 +13,8 @@ Rules:
    the filter is shut. The last grant of a peer takes it away, so that its next one starts with a new handshake.
 6. When the lease lapses every grant is *shelved*: cut, but not over. The next ``Sync`` opens it again or ends it.
 7. Every grant that was ever held here, or is closed here, is settled exactly once: with a receipt.
-8. A message of another tenant is an error.
+8. A message of another tenant is an error. A grant that cannot be enforced (IPv6 prefix, damaged key) is settled at
+   once as malformed, and never opens.
 
 Times are Unix seconds on the control plane's clock.
 """
@@ -21,8 +22,10 @@ Times are Unix seconds on the control plane's clock.
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable
+from ipaddress import IPv4Interface
 from uuid import UUID
 
+from limen.edge.gateway.classify import definition
 from limen.edge.gateway.ports import (
     AddPeer,
     Command,
@@ -34,6 +37,7 @@ from limen.edge.gateway.ports import (
     Reply,
     Settle,
 )
+from limen.edge.wireguard.keys import parse_key
 from limen.kernel.errors import Malformed
 from limen.wire.agent import (
     Applied,
@@ -47,7 +51,7 @@ from limen.wire.agent import (
 )
 
 MAX_REMEMBERED = 65_536
-EXPIRED, GONE, LAPSED = "expired", "not-in-sync", "lapsed"
+EXPIRED, GONE, LAPSED, MALFORMED = "expired", "not-in-sync", "lapsed", "malformed"
 
 
 class GatewayMachine:
@@ -130,8 +134,12 @@ class GatewayMachine:
 
     def _sync(self, sync: Sync, now: float) -> list[Command]:
         wanted = {grant.id: grant for grant in sync.tunnels if grant.expires_at > now and grant.id not in self._over}
-        beyond = [(grant, GONE) for grant in self._live.values() if grant.id not in wanted]
-        beyond += [(grant, LAPSED) for grant in self._shelved.values() if grant.id not in wanted]
+        unfit = {grant.id: wanted.pop(grant.id) for grant in list(wanted.values()) if not _enforceable(grant)}
+        beyond = [(grant, MALFORMED) for grant in unfit.values()]
+        beyond += [(grant, GONE) for grant in self._live.values() if grant.id not in wanted and grant.id not in unfit]
+        beyond += [
+            (grant, LAPSED) for grant in self._shelved.values() if grant.id not in wanted and grant.id not in unfit
+        ]
         changed = [grant for grant in self._live.values() if wanted.get(grant.id, grant) != grant]
         commands = self._end(beyond)
         if changed:
@@ -146,6 +154,8 @@ class GatewayMachine:
             return []
         if grant.expires_at <= now:
             return self._end([(grant, EXPIRED)])
+        if not _enforceable(grant):
+            return self._end([(grant, MALFORMED)])
         commands: list[Command] = []
         former = self._live.get(grant.id)
         if former != grant:
@@ -222,3 +232,13 @@ class GatewayMachine:
         self._over[grant_id] = None
         while len(self._over) > MAX_REMEMBERED:
             self._over.popitem(last=False)
+
+
+def _enforceable(grant: TunnelGrant) -> bool:
+    try:
+        definition(grant.resource)
+        parse_key(grant.peer_public_key)
+        IPv4Interface(grant.peer_address)
+    except (Malformed, ValueError):
+        return False
+    return 0 < grant.number < 1 << 32

@@ -109,7 +109,7 @@ class Links:
 @asynccontextmanager
 async def open_links() -> AsyncIterator[Links]:
     """A netlink socket in the present network namespace."""
-    async with AsyncIPRoute() as netlink:
+    async with AsyncIPRoute() as netlink:  # type: ignore[no-untyped-call]
         yield Links(netlink)
 
 
