@@ -106,7 +106,7 @@ class ChannelServer:
         rules.check_hello(hello, peer, self._clock.now())
         agent = await self._registry.admit(peer, hello.software, source)
         self.hub.handler(agent.kind)
-        return AgentSession(agent, hello)
+        return AgentSession(agent, hello, source)
 
     async def _serve_session(self, wire: Wire, session: AgentSession, peer: PeerCertificate) -> None:
         handler = self.hub.handler(session.agent.kind)

@@ -216,7 +216,7 @@ class EnrolmentService:
         asked: list[UUID],
     ) -> Enrolled:
         async with self._database.transaction(tenant_id) as tx:
-            spent = await tenant.spend_token(tx, token.token_id, token.secret_hash, now)
+            spent = await tenant.spend_token(tx, token.token_id, token.kind, token.secret_hash, now)
             if spent is None:
                 raise _why_not(await tenant.find_token(tx, token.token_id), token, now)
             host = await tenant.take_tunnel_host(tx) if spent.kind in rules.TUNNEL_KINDS else None
@@ -232,7 +232,7 @@ class EnrolmentService:
         self, request: EnrolRequest, token: EnrolmentToken, agent_id: UUID, now: datetime, asked: list[UUID]
     ) -> Enrolled:
         async with self._database.system(SystemRole.PLATFORM) as tx:
-            spent = await platform.spend_token(tx, token.token_id, token.secret_hash, now)
+            spent = await platform.spend_token(tx, token.token_id, token.kind, token.secret_hash, now)
             if spent is None:
                 raise _why_not(await platform.find_token(tx, token.token_id), token, now)
             agent = _new_agent(agent_id, request, spent, now, None)
@@ -315,6 +315,8 @@ def _new_agent(agent_id: UUID, request: EnrolRequest, token: TokenRecord, now: d
 
 def _why_not(found: TokenRecord | None, token: EnrolmentToken, now: datetime) -> LimenError:
     if found is None or not compare_digest(found.secret_hash, token.secret_hash):
+        return UnknownToken()
+    if found.kind is not token.kind:  # the text was altered
         return UnknownToken()
     if found.used_at is not None:
         return UsedToken()

@@ -42,9 +42,12 @@ CLOSED_GRANTS_REMEMBERED_SECONDS = 300.0
 class AgentSession:
     """An accepted agent. Rooms use :attr:`agent`, :attr:`hello` and :meth:`send`; the rest is the hub's."""
 
-    def __init__(self, agent: Agent, hello: Hello, *, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, agent: Agent, hello: Hello, source: str = "", *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
         self.agent = agent
         self.hello = hello
+        self.source = source  # the peer's network address; never logged
         self.refusal: Refuse | None = None
         self.over = asyncio.Event()  # nothing more is sent; set first
         self.ended = asyncio.Event()  # the handler was told; set last

@@ -31,12 +31,14 @@ async def insert_token(tx: SystemTx, token: TokenRecord, created_by: UUID) -> No
     )
 
 
-async def spend_token(tx: SystemTx, token_id: UUID, secret_hash: bytes, now: datetime) -> TokenRecord | None:
+async def spend_token(
+    tx: SystemTx, token_id: UUID, kind: AgentKind, secret_hash: bytes, now: datetime
+) -> TokenRecord | None:
     """Mark a good token as used; None when it is not good. Of any number of callers one gets the record."""
     row = await tx.fetch_one(
-        "UPDATE platform_enrolment_tokens SET used_at = %s WHERE id = %s AND secret_hash = %s "  # noqa: S608
+        "UPDATE platform_enrolment_tokens SET used_at = %s WHERE id = %s AND kind = %s AND secret_hash = %s "  # noqa: S608
         f"AND used_at IS NULL AND expires_at > %s RETURNING {_TOKEN}",
-        [now, token_id, secret_hash, now],
+        [now, token_id, kind, secret_hash, now],
     )
     return None if row is None else _token(row)
 

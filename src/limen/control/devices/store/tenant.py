@@ -38,12 +38,12 @@ async def insert_token(tx: Tx, token: TokenRecord, created_by: UUID) -> None:
     )
 
 
-async def spend_token(tx: Tx, token_id: UUID, secret_hash: bytes, now: datetime) -> TokenRecord | None:
+async def spend_token(tx: Tx, token_id: UUID, kind: AgentKind, secret_hash: bytes, now: datetime) -> TokenRecord | None:
     """Mark a good token as used; None when it is not good. Of any number of callers one gets the record."""
     row = await tx.fetch_one(
-        "UPDATE enrolment_tokens SET used_at = %s WHERE tenant_id = %s AND id = %s AND secret_hash = %s "
+        "UPDATE enrolment_tokens SET used_at = %s WHERE tenant_id = %s AND id = %s AND kind = %s AND secret_hash = %s "
         "AND used_at IS NULL AND expires_at > %s RETURNING *",
-        [now, tx.tenant_id, token_id, secret_hash, now],
+        [now, tx.tenant_id, token_id, kind, secret_hash, now],
     )
     return None if row is None else _token(row)
 
