@@ -1,8 +1,10 @@
 """The stand-alone verifier, loaded as a module from its one file, for tests that need its functions."""
 
+import functools
 import importlib.util
 import io
 import json
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +18,6 @@ def _load() -> ModuleType:
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[loader.name] = module  # dataclasses and NamedTuples look their module up
     loader.exec_module(module)
     return module
@@ -26,8 +26,14 @@ def _load() -> ModuleType:
 verify = _load()
 
 
+@functools.cache
+def public_key(raw: bytes) -> Any:
+    """A key with its tables, which take some time to make."""
+    return verify.PublicKey(raw)
+
+
 def check(
-    export: bytes, public_key: bytes, tmp_path: Path, *, trusted: Any = None, outside: bytes | None = None
+    export: bytes, key: bytes, tmp_path: Path, *, trusted: Any = None, outside: bytes | None = None
 ) -> dict[str, Any]:
     """Verify an export in memory; ``trusted`` is an object to keep, ``outside`` the text of the checkpoint file."""
     paths: list[str | None] = [None, None]
@@ -37,7 +43,7 @@ def check(
     if outside is not None:
         (tmp_path / "checkpoints.jsonl").write_bytes(outside)
         paths[1] = str(tmp_path / "checkpoints.jsonl")
-    verifier = verify.Verifier(verify.PublicKey(public_key))
+    verifier = verify.Verifier(public_key(key))
     verifier.run(io.BytesIO(export), *paths)
     result: dict[str, Any] = verifier.report()
     return result
