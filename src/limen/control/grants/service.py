@@ -114,7 +114,8 @@ class GrantLedger:
         return expired
 
     async def take_receipt(self, tx: Tx, receipt: CutReceipt) -> bool:
-        """Record an enforcement point's receipt; False when it was recorded before.
+        """Record an enforcement point's receipt; False when it was recorded before. A grant that is live in the
+        ledger ends with it: there is nothing open any more.
 
         Raises:
             NotFound: when the grant is not one of this agent's.
@@ -124,6 +125,7 @@ class GrantLedger:
             raise NotFound("no such grant", fix="")
         if not await store.insert_receipt(tx, receipt, self._clock.now()):
             return False
+        await store.finish(tx, receipt.grant_id, GrantState.ENDED, receipt.reason, self._clock.now())
         detail: dict[str, str | int | bool | None] = {
             "reason": receipt.reason,
             "cut_at": receipt.cut_at.isoformat(),

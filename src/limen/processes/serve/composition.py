@@ -29,6 +29,7 @@ from limen.control.grants.service import GrantLedger
 from limen.control.identity.adapters.session_keys import CustodySessionKeys
 from limen.control.identity.endpoints import routers as identity_routers
 from limen.control.identity.service import IdentityService
+from limen.control.network.service import ClientHandler, GatewayHandler, Openings
 from limen.control.policy.endpoints import grants_router, policy_router
 from limen.control.policy.service import PolicyAdministrator, PolicyService
 from limen.control.resources.endpoints import router as resources_router
@@ -43,6 +44,7 @@ from limen.kernel.clock import Clock
 from limen.processes.serve.adapters import CheckpointSigner, ConsoleGate, Subjects, TenantBirth
 from limen.processes.serve.settings import ServeSettings
 from limen.runtime.http import SecureRouter
+from limen.wire.agent import AgentKind
 from limen.wire.keyd import Authorities
 
 
@@ -99,6 +101,9 @@ def compose(
     administrator.add_ender(identity)
     administrator.add_ender(vault.tokens)
     database.fact_hook = administrator.redecide
+    openings = Openings()
+    hub.register(AgentKind.GATEWAY, GatewayHandler(database, ledger, resources, registry, hub, openings))
+    hub.register(AgentKind.CLIENT, ClientHandler(database, administrator, ledger, resources, hub, openings))
     feed.subscribe(hub.dispatch)
     return ControlPlane(
         database=database,
