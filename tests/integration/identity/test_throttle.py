@@ -131,3 +131,18 @@ async def test_counters_of_tenants_are_apart(acme: TenantWorld) -> None:
     await globex.person("ada")
     await fail(acme, 5)
     assert (await globex.sign_in("ada", source="198.51.100.20")).token
+
+
+@pytest.mark.row("I5")
+async def test_counters_do_not_pile_up(acme: TenantWorld) -> None:
+    for person in range(6):
+        await fail(acme, 1, source=f"198.51.{person}.1")
+    assert await counters(acme) == 12
+    acme.world.clock.advance(24 * 3600 + 1)
+    await fail(acme, 1)
+    assert await counters(acme) == 2
+
+
+async def counters(acme: TenantWorld) -> int:
+    async with acme.world.database.transaction(acme.id) as tx:
+        return len(await tx.fetch("SELECT tag FROM sign_in_attempts WHERE tenant_id = %s", (acme.id,)))

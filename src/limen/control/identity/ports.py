@@ -35,6 +35,7 @@ class SessionGate(Protocol):
     async def admit(self, tx: Tx, subject: Subject, source: str, not_after: datetime) -> Grant | Decision:
         """Issue the console grant of ``subject.credential_id`` in ``tx``, or return the decision that denies it.
 
-        The grant ends at ``not_after`` at the latest. A denial is returned, not raised, since raising would roll back its audit record.
+        The grant ends at ``not_after`` at the latest. A denial is returned, not raised, since raising would roll
+        back its audit record.
         """
         ...

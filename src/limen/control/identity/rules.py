@@ -102,7 +102,7 @@ _SCHEDULE: dict[Scope, tuple[tuple[int, timedelta], ...]] = {
     Scope.ACCOUNT: ((20, timedelta(hours=1)), (10, timedelta(minutes=5)), (5, timedelta(seconds=60))),
     Scope.ADDRESS: ((120, timedelta(hours=1)), (60, timedelta(minutes=5)), (30, timedelta(seconds=60))),
 }
-_FORGOTTEN_AFTER = {Scope.ACCOUNT: timedelta(days=1), Scope.ADDRESS: timedelta(hours=1)}
+FORGOTTEN_AFTER = {Scope.ACCOUNT: timedelta(days=1), Scope.ADDRESS: timedelta(hours=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def refused_for(counter: Counter, now: datetime) -> float:
 
 def count_attempt(scope: Scope, counter: Counter, now: datetime) -> Counter:
     """Count an attempt as failed before its password is looked at; success takes it back."""
-    silent = counter.last_at is None or now - counter.last_at >= _FORGOTTEN_AFTER[scope]
+    silent = counter.last_at is None or now - counter.last_at >= FORGOTTEN_AFTER[scope]
     failures = 1 if silent else counter.failures + 1
     lock = next((lock for threshold, lock in _SCHEDULE[scope] if failures >= threshold), None)
     return Counter(failures, now, now + lock if lock is not None else None)

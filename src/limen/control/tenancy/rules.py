@@ -34,6 +34,11 @@ def check_slug(slug: str) -> str:
     return slug
 
 
+def is_slug(text: str) -> bool:
+    """Whether a tenant could have this slug; what strangers send is asked before it reaches the database."""
+    return _SLUG.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """Normalise a tenant's display name (NFC, trimmed).
 

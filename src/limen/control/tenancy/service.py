@@ -73,6 +73,8 @@ class TenancyService:
 
     async def find_tenant_id(self, slug: str) -> UUID | None:
         """The id of the active tenant at a host label, ``None`` if there is none. Remembered for 5 s."""
+        if not rules.is_slug(slug):
+            return None
         kept = self._by_slug.get(slug)
         if kept is not None and kept[0] > time.monotonic():
             return kept[1]

@@ -80,10 +80,11 @@ CREATE TABLE sign_in_attempts (
     tag            bytea       NOT NULL,
     scope          text        NOT NULL CHECK (scope IN ('account', 'address')),
     failures       integer     NOT NULL CHECK (failures >= 0),
-    last_at        timestamptz,
+    last_at        timestamptz NOT NULL,
     blocked_until  timestamptz,
     PRIMARY KEY (tenant_id, tag)
 );
+CREATE INDEX sign_in_attempts_by_silence ON sign_in_attempts (tenant_id, last_at);
 SELECT limen_protect('sign_in_attempts');
 
 CREATE TABLE one_time_tokens (

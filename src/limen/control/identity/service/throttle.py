@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from limen.control.identity.rules import (
+    FORGOTTEN_AFTER,
     Counter,
     Scope,
     client_address,
@@ -44,7 +45,8 @@ class Throttle:
             Scope.ACCOUNT: cipher.tag("throttle-account", f"{client_network(source)} {account}"),
             Scope.ADDRESS: cipher.tag("throttle-address", client_address(source)),
         }
-        counters = await store.lock_counters(tx, tags)
+        await store.forget_silent(tx, now - FORGOTTEN_AFTER[Scope.ACCOUNT])
+        counters = await store.lock_counters(tx, tags, now)
         wait = max(refused_for(counter, now) for counter in counters.values())
         if wait > 0:
             return too_many(wait)
