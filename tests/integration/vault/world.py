@@ -25,16 +25,17 @@ from starlette.routing import Mount
 from limen.control.resources.model import Resource
 from limen.control.vault.dialect import vault_app
 from limen.control.vault.model import IssuedToken
+from limen.control.vault.ports import ValueCustody
 from limen.control.vault.rules.rate import Rate
 from limen.control.vault.service import compose_vault
 from limen.control.vault.service.tokens import TokenWish
 from limen.db.database import Database, Row
+from limen.db.ports import FieldCipher
 from limen.kernel.access import ResourceKind
 from limen.kernel.errors import Denied, Unavailable
 from limen.kernel.ids import new_id
 from limen.kernel.principal import SYSTEM, Actor, ActorKind
 from limen.wire.keyd import Purpose
-from tests.support.cipher import RandomFieldCipher
 from tests.support.policy import PolicyWorld
 
 ALL_ACTIONS = ("read", "write", "list", "delete")
@@ -85,7 +86,13 @@ def _place(purpose: Purpose, table: str, column: str, row_id: UUID, revision: in
 class VaultWorld:
     """Tenants with people, mounts, policies and tokens."""
 
-    def __init__(self, database: Database, cipher: RandomFieldCipher, rate: Rate | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cipher: FieldCipher,
+        rate: Rate | None = None,
+        custody: ValueCustody | None = None,
+    ) -> None:
         self.database = database
         self.policy = PolicyWorld(database)
         self.clock = self.policy.clock
@@ -94,7 +101,7 @@ class VaultWorld:
             database,
             cipher,
             self.policy.administrator,
-            self.custody,
+            custody or self.custody,
             self.clock,
             rate=rate or Rate(per_second=100_000, burst=100_000),
         )

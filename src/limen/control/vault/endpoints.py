@@ -20,9 +20,9 @@ Caller = Annotated[Principal, Depends(principal)]
 class NewToken(Body):
     """What the token should be; lifetimes in seconds."""
 
-    ttl: int | None = Field(None, gt=0)
-    max_ttl: int | None = Field(None, gt=0)
-    renewable: bool = True
+    ttl: int | None = Field(None, gt=0, strict=True)
+    max_ttl: int | None = Field(None, gt=0, strict=True)
+    renewable: bool = Field(True, strict=True)
     display: str = Field("", max_length=64)
 
     def wish(self) -> TokenWish:

@@ -55,7 +55,10 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token as a request presented it, not yet believed. ``digest`` is the SHA-256 of its secret."""
+    """A token as a request presented it, not yet believed. ``digest`` is the SHA-256 of its secret.
+
+    ``namespace`` and ``host_label`` are the tenant's slug as header and host name give it; empty when they do not.
+    """
 
     tenant_id: UUID
     id: UUID
@@ -63,6 +66,7 @@ class Presented:
     text: str = field(repr=False)
     source: str
     namespace: str
+    host_label: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,15 @@ class Asked:
             id=token_id,
             digest=digest,
             text=text,
-            source=self.request.client.host if self.request.client else "",
+            source=self._source(),
             namespace=headers.get("x-vault-namespace", "").strip("/"),
+            host_label=getattr(self.request.state, "tenant_slug", None) or "",
         )
+
+    def _source(self) -> str:
+        """The client's address as the HTTP shell understood it, or the peer's when there is no shell."""
+        known: str | None = getattr(self.request.state, "source", None)
+        return known if known is not None else self.request.client.host if self.request.client else ""
 
     async def body(self) -> dict[str, Any]:
         """The JSON object sent; empty for no body or ``null``.

@@ -50,7 +50,7 @@ class Door:
         """The holder of a good token.
 
         Raises:
-            TokenRefused: when the token is not good.
+            TokenRefused: when the token is not good, or the host name is of another tenant.
             NamespaceNotFound: when the request names another namespace than the token's tenant.
             RateLimited: when the token asks too often.
         """
@@ -119,6 +119,8 @@ class Door:
         except TokenRefused:
             await self._record_refusal(presented, place)
             raise
+        if presented.host_label not in ("", place.standing.tenant_slug):
+            raise TokenRefused
         if presented.namespace not in ("", place.standing.tenant_slug):
             raise NamespaceNotFound
         return Bearer(token, place.standing.tenant_slug, presented.source, presented.text)
