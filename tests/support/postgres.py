@@ -8,9 +8,7 @@ server with the worker process however that ends.
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -24,6 +22,7 @@ from limen.db.migrate import migrate
 from limen.db.source import SocketSource
 from limen.kernel.ids import new_id
 from tests.support.cipher import RandomFieldCipher
+from tests.support.scratch import scratch_directory
 
 TEMPLATE = "limen_template"
 
@@ -38,8 +37,7 @@ class Tenants(NamedTuple):
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """One server for this worker; its main database is the migrated template."""
-    directory = Path(tempfile.mkdtemp(prefix="limen-pg-", dir="/tmp"))
-    directory.chmod(0o711)
+    directory = scratch_directory("pg")
     server = EmbeddedPostgres(directory, system_user="nobody", durable=False, database=TEMPLATE)
     try:
         asyncio.run(_start(server))

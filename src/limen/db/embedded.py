@@ -22,6 +22,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ class EmbeddedPostgres:
             in it,
                 or a server that does not come up; the message says what to do.
         """
-        if self.pid is not None:
+        if self._process is not None and not await self._is_dying(self._process):
             return
         self._check_socket_path()
         owner = self._owner()
@@ -132,6 +133,15 @@ class EmbeddedPostgres:
             process.send_signal(number)
             if await _ended(process, seconds):
                 return
+
+    async def _is_dying(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Whether our server is dead, or was killed so lately that only its connections have broken as yet."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket_directory / _SOCKET_NAME))
+            except OSError:
+                return await _ended(process, 5.0)
+        return process.poll() is not None
 
     def _owner(self) -> SystemUser:
         """Who the server runs as: a dedicated user when we are root, else the caller."""

@@ -13,6 +13,7 @@ PLATFORM_TABLES: frozenset[str] = frozenset(
         "schema_migrations",
         "platform_agents",  # agents that serve all tenants
         "platform_enrolment_tokens",
+        "connection_directory",  # random connection slug -> tenant, at SFTP sign-in
         "audit_checkpoints",  # hashes and signatures of the whole installation
     }
 )
@@ -30,6 +31,8 @@ SYSTEM_ACCESS: frozenset[tuple[str, SystemRole]] = frozenset(
         ("audit_pending", SystemRole.SEALER),  # hashes of leaves that are not sealed yet
         ("audit_seals", SystemRole.SEALER),  # each tenant's chain of seals
         ("audit_checkpoints", SystemRole.SEALER),
+        ("connection_directory", SystemRole.DIRECTORY),  # slug -> tenant at SFTP sign-in
+        ("grants", SystemRole.DIRECTORY),  # in which tenants a file agent has live grants
         ("grants", SystemRole.EXPIRY),  # which tenants have grants that ran out
     }
 )

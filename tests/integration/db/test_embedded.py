@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +23,12 @@ from limen.db.roles import APP
 from limen.kernel.ids import new_id
 from tests.support.cipher import RandomFieldCipher
 from tests.support.postgres import add_tenant, is_root
+from tests.support.scratch import scratch_directory
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="limen-pg-", dir="/tmp"))
-    path.chmod(0o711)
+    path = scratch_directory("pg")
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

@@ -3,9 +3,7 @@
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,6 +20,7 @@ from limen.db.source import DsnSource
 from limen.kernel.errors import Unavailable
 from tests.support.cipher import RandomFieldCipher
 from tests.support.postgres import add_tenant
+from tests.support.scratch import scratch_directory
 
 PASSWORD = "correct horse"
 
@@ -61,8 +60,7 @@ class Foreign:
 
 @pytest.fixture
 async def foreign() -> AsyncIterator[Foreign]:
-    directory = Path(tempfile.mkdtemp(prefix="limen-pg-", dir="/tmp"))
-    directory.chmod(0o711)
+    directory = scratch_directory("pg")
     server = EmbeddedPostgres(directory, system_user="nobody", durable=False)
     try:
         cluster = Foreign(server)

@@ -10,10 +10,11 @@ from limen.kernel.ids import new_id
 from tests.support.cipher import RandomFieldCipher
 from tests.support.postgres import Tenants
 from tests.support.relay import relay
+from tests.support.scratch import scratch_directory
 
 
 async def test_round_trips(scratch_source: SocketSource, database: Database, tenants: Tenants) -> None:
-    with tempfile.TemporaryDirectory(prefix="limen-relay-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(dir=scratch_directory("relay")) as directory:
         source = SocketSource(Path(directory), scratch_source.database)
         async with (
             relay(scratch_source.directory, Path(directory)) as counting,

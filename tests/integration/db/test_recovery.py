@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from limen.db.source import SocketSource
 from limen.kernel.errors import Unavailable
 from tests.support.cipher import RandomFieldCipher
 from tests.support.postgres import add_tenant
+from tests.support.scratch import scratch_directory
 
 
 @pytest.fixture
 async def own_server() -> AsyncIterator[EmbeddedPostgres]:
     """A server of this test's own, because it gets killed."""
-    directory = Path(tempfile.mkdtemp(prefix="limen-pg-", dir="/tmp"))
-    directory.chmod(0o711)
+    directory = scratch_directory("pg")
     server = EmbeddedPostgres(directory, system_user="nobody")
     try:
         await prepare(server)
