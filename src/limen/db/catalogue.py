@@ -15,7 +15,7 @@ from psycopg.rows import scalar_row
 from limen.db.errors import CatalogueViolated, translated
 from limen.db.roles import ALL_ROLES, APP, OWNER, RUNTIME_ROLES, SystemRole
 from limen.db.source import ConnectionSource
-from limen.db.system_access import PLATFORM_TABLES, SYSTEM_ACCESS
+from limen.db.system_access import DIRECTORY_TABLES, PLATFORM_TABLES, SYSTEM_ACCESS
 
 # Relations of ours: everything outside PostgreSQL's own schemas. tenant_tables excludes partitions, which are reached
 # through their parent only; they must keep its keys but carry no policy or grant of their own.
@@ -84,7 +84,7 @@ _RULES: tuple[LiteralString, ...] = (
         WHERE NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = tables.oid AND i.indisprimary)""",
     """SELECT k.name || ': the key ' || x.relname || ' does not begin with tenant_id'
          FROM keyed_tables k JOIN pg_index i ON i.indrelid = k.oid JOIN pg_class x ON x.oid = i.indexrelid
-        WHERE (i.indisunique OR i.indisexclusion) AND i.indkey[0] IS DISTINCT FROM k.tenant_attnum""",
+        WHERE k.name <> ALL(%(directories)s) AND (i.indisunique OR i.indisexclusion) AND i.indkey[0] IS DISTINCT FROM k.tenant_attnum""",
     """SELECT k.name || ': the foreign key ' || f.conname || ' does not begin with tenant_id on both sides'
          FROM keyed_tables k JOIN pg_constraint f ON f.conrelid = k.oid AND f.contype = 'f'
         WHERE f.conparentid = 0
@@ -176,6 +176,7 @@ async def violations(source: ConnectionSource) -> tuple[str, ...]:
     system = [str(role) for role in SystemRole]
     parameters = {
         "platform": sorted(PLATFORM_TABLES),
+        "directories": sorted(DIRECTORY_TABLES),
         "roles": list(ALL_ROLES),
         "runtime": list(RUNTIME_ROLES),
         "system": system,

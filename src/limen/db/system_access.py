@@ -1,7 +1,11 @@
-"""The short lists that the catalogue audit holds the schema to; a reviewer reads every line that is added here.
+"""The short lists that the catalogue audit holds the schema to; a reviewer reads every line that is added
+here.
 
-``PLATFORM_TABLES`` are the tables without a tenant. ``SYSTEM_ACCESS`` are the tables of which an enumerated job may see
-columns over all tenants; the columns themselves are granted in the migration (``limen_allow_system``).
+``PLATFORM_TABLES`` are the tables without a tenant. ``DIRECTORY_TABLES`` belong to tenants like all others,
+but their key is unique over the platform, because they lead from a name on the wire to its tenant; such a key
+tells who exists, so it holds random names only. ``SYSTEM_ACCESS`` are the tables of which an enumerated job
+may see columns over all tenants; the columns themselves are granted in the migration
+(``limen_allow_system``).
 """
 
 from limen.db.roles import SystemRole
@@ -13,8 +17,13 @@ PLATFORM_TABLES: frozenset[str] = frozenset(
         "schema_migrations",
         "platform_agents",  # agents that serve all tenants
         "platform_enrolment_tokens",
-        "connection_directory",  # random connection slug -> tenant, at SFTP sign-in
         "audit_checkpoints",  # hashes and signatures of the whole installation
+    }
+)
+
+DIRECTORY_TABLES: frozenset[str] = frozenset(
+    {
+        "connection_directory",  # random connection slug -> tenant, at SFTP sign-in
     }
 )
 

@@ -83,6 +83,7 @@ PLANTED = [
     ("CREATE POLICY wide ON things TO limen_owner USING (true)", "the policy wide opens rows of other tenants"),
     ("CREATE POLICY wide ON tenants TO limen_app USING (true)", "opens other tenants' rows to the application"),
     ("GRANT UPDATE (name) ON operators TO limen_app", "operators has no tenant, yet the application may change it"),
+    ("CREATE POLICY wide ON connection_directory TO limen_app USING (true)", "the policy wide opens rows"),
     ("SELECT limen_allow_system('things', 'limen_feed', 'id')", "lets limen_feed see all tenants"),
     ("GRANT SELECT (id) ON things TO limen_sealer", "things grants columns to limen_sealer"),
     ("GRANT SELECT ON outbox TO limen_feed", "outbox grants SELECT on all its columns to limen_feed"),
