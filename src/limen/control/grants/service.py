@@ -1,8 +1,9 @@
 """Use cases of the ledger, each inside the caller's tenant transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from limen.control.audit.model import AuditEvent, Outcome
@@ -21,10 +22,16 @@ _NUMBER_TRIES = 8
 
 
 class GrantLedger:
-    """Issue, find, revoke, expire and receipt grants; set and lift blocks."""
+    """Issue, find, revoke, expire and receipt grants; set and lift blocks.
+
+    ``watchers`` hear, after the commit, in whose tenant a grant was issued or ran out by itself: what the change feed
+    does not carry, because no enforcement point needs it. They are for views of this process and may miss nothing
+    but what another process did.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.watchers: list[Callable[[UUID], None]] = []
 
     async def issue(self, tx: Tx, grant: Grant, source: str) -> Grant:
         """Write a decided grant under a fresh number. The caller holds the version row (shared).
@@ -36,6 +43,7 @@ class GrantLedger:
         for _ in range(_NUMBER_TRIES):
             numbered = replace(grant, number=rules.random_number())
             if await store.insert(tx, numbered, sealed):
+                self._tell_watchers(tx)
                 return numbered
         raise Unavailable("no free grant number", fix="try again")
 
@@ -102,6 +110,7 @@ class GrantLedger:
         if not await store.finish(tx, grant_id, GrantState.ENDED, reason, self._clock.now()):
             return False
         await self._record(tx, "end", grant_id, Actor(ActorKind.AGENT, agent_id), {"reason": reason})
+        self._tell_watchers(tx)
         return True
 
     async def expire_overdue(self, tx: Tx) -> list[Grant]:
@@ -111,6 +120,8 @@ class GrantLedger:
             if await store.finish(tx, entry.grant.id, GrantState.EXPIRED, "expired", self._clock.now()):
                 expired.append(entry.grant)
                 await self._record(tx, "expire", entry.grant.id, SYSTEM, {})
+        if expired:
+            self._tell_watchers(tx)
         return expired
 
     async def take_receipt(self, tx: Tx, receipt: CutReceipt) -> bool:
@@ -134,6 +145,7 @@ class GrantLedger:
             "bytes_out": receipt.bytes_out,
         }
         await self._record(tx, "receipt", receipt.grant_id, Actor(ActorKind.AGENT, receipt.agent_id), detail)
+        self._tell_watchers(tx)
         return True
 
     async def blocks_on(self, tx: Tx, subject_id: UUID) -> list[Block]:
@@ -160,6 +172,10 @@ class GrantLedger:
         tx.fact_changed(Fact(FactKind.BLOCK, subject_id))
         await self._record_block(tx, "lift", actor, subject_id, resource_id, "")
         return True
+
+    def _tell_watchers(self, tx: Tx) -> None:
+        for watcher in self.watchers:
+            tx.after_commit(partial(watcher, tx.tenant_id))
 
     async def _record(
         self, tx: Tx, verb: str, grant_id: UUID, actor: Actor, detail: dict[str, str | int | bool | None]

@@ -54,6 +54,14 @@ class TokenPurpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Invitation:
+    """An unused one-time link, looked at."""
+
+    tenant_id: UUID
+    purpose: TokenPurpose
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
     """A person of one tenant, opened for those allowed to see them."""
 

@@ -6,7 +6,7 @@ from limen.control.audit.model import AuditEvent, Outcome
 from limen.control.audit.service import record
 from limen.control.identity import rules
 from limen.control.identity.errors import LinkUsed, WrongCredentials
-from limen.control.identity.model import EndReason, Person, PersonState, TokenPurpose
+from limen.control.identity.model import EndReason, Invitation, Person, PersonState, TokenPurpose
 from limen.control.identity.service import links
 from limen.control.identity.service.passwords import PasswordHasher
 from limen.control.identity.service.sessions import end_all_sessions
@@ -28,6 +28,19 @@ class OwnPassword:
         self._clock = clock
         self._hasher = hasher
         self._throttle = throttle
+
+    async def purpose_of(self, token: str) -> Invitation:
+        """What a one-time link is for and whose tenant's it is, without using it up.
+
+        Raises:
+            LinkUsed: when the link is unknown, used or too old.
+        """
+        link = links.parse(token)
+        async with self._database.transaction(link.tenant_id) as tx:
+            purpose = await store.peek_link(tx, link.id, link.secret_hash, self._clock.now())
+        if purpose is None:
+            raise LinkUsed
+        return Invitation(link.tenant_id, purpose)
 
     async def set_up(self, token: str, password: str, source: str, email: str = "", name: str = "") -> Person:
         """Use a one-time link: become the first owner (``email`` and ``name`` needed), or set one's password.
