@@ -6,8 +6,7 @@ from pathlib import Path
 
 from limen.kernel.errors import Unavailable
 
-_CAP_NET_ADMIN = 12
-_CAP_NET_RAW = 13
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 _PACKAGES = {"wireguard-go": "wireguard-go", "nft": "nftables", "setpriv": "util-linux"}
 
 
@@ -17,20 +16,26 @@ class HostUnfit(Unavailable):
     code = "host-unfit"
 
 
-def check_host(programs: Iterable[str], *, status: Path = Path("/proc/self/status"), tun: Path | None = None) -> None:
+def check_host(
+    programs: Iterable[str],
+    needed: Iterable[str] = tuple(CAPABILITIES),
+    *,
+    status: Path = Path("/proc/self/status"),
+    tun: Path = Path("/dev/net/tun"),
+) -> None:
     """Check capabilities, the TUN device and programs.
 
     Raises:
         HostUnfit: naming the first thing that is missing and its remedy.
     """
     capabilities = effective_capabilities(status.read_text())
-    for number, name in ((_CAP_NET_ADMIN, "CAP_NET_ADMIN"), (_CAP_NET_RAW, "CAP_NET_RAW")):
-        if not capabilities >> number & 1:
+    for name in needed:
+        if not capabilities >> CAPABILITIES[name] & 1:
             raise HostUnfit(
                 f"this process may not change the network ({name} is missing)",
-                fix="run it as root, or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW",
+                fix=f"run it as root, or under systemd with AmbientCapabilities={' '.join(needed)}",
             )
-    if not (tun or Path("/dev/net/tun")).is_char_device():
+    if not tun.is_char_device():
         raise HostUnfit(
             "/dev/net/tun does not exist on this host",
             fix="load the module with 'modprobe tun'; in a container, pass --device /dev/net/tun",
