@@ -291,6 +291,10 @@ class Door:
         """(bytes in, bytes out) of a live grant so far."""
         return self._book.bytes_of(grant_id)
 
+    def total_bytes(self) -> tuple[int, int]:
+        """The same over all live grants."""
+        return self._book.total_bytes()
+
     def moved(self, session: Session, bytes_in: int, bytes_out: int) -> None:
         """Payload, just now."""
         self._book.count(session.id, self._clocks.wall(), bytes_in=bytes_in, bytes_out=bytes_out)

@@ -113,6 +113,11 @@ class SessionBook:
         entry = self._grants.get(grant_id)
         return (entry.bytes_in, entry.bytes_out) if entry is not None else (0, 0)
 
+    def total_bytes(self) -> tuple[int, int]:
+        """The same over all live grants."""
+        entries = self._grants.values()
+        return sum(entry.bytes_in for entry in entries), sum(entry.bytes_out for entry in entries)
+
     def wait_seconds(self, now: Moment) -> float | None:
         """Seconds until :meth:`tick` has something to do; ``None`` when nothing is pending."""
         waits = [entry.grant.expires_at - now.wall for entry in self._grants.values()]

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import asyncssh
@@ -21,7 +21,7 @@ from limen.edge.sftp import protocol as sftp
 from limen.edge.sftp.door import Door, Session
 from limen.edge.sftp.files import FileSession
 from limen.edge.sftp.machine import Account
-from limen.kernel.errors import LimenError, Malformed
+from limen.kernel.errors import Denied, LimenError, Malformed
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +109,7 @@ class DoorServer(asyncssh.SSHServer):
         self._offered = ""
         self._probed: dict[str, bool] = {}
         self._session: Session | None = None
+        self._decided = asyncio.Event()
         self._channels = 0
 
     # --- asyncssh.SSHServer -------------------------------------------------------------------------------------
@@ -162,16 +163,22 @@ class DoorServer(asyncssh.SSHServer):
         return self._probed[line]
 
     async def auth_completed(self) -> None:
-        """Signed in. With a key, the proof is made only now: ask for the grant."""
-        if self._session is None and not (self._offered and await self._sign_in(public_key=self._offered)):
+        """Signed in. With a key, the proof is made only now: ask for the grant.
+
+        asyncssh has told the client already, so that channels may be opened meanwhile; they wait for the answer.
+        """
+        if self._session is None and self._offered:
+            await self._sign_in(public_key=self._offered)
+        self._decided.set()
+        if self._session is None:
             self._connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "access denied")
 
     def session_requested(self) -> "SftpChannel | bool":
         """A channel for SFTP."""
-        if self._session is None or self._session.ended or self._channels >= MAX_CHANNELS:
+        if self._channels >= MAX_CHANNELS:
             return False
         self._channels += 1
-        return SftpChannel(self._door, self._session, self._channel_closed)
+        return SftpChannel(self._door, self._await_session, self._channel_closed)
 
     # --- door.Connection ----------------------------------------------------------------------------------------
 
@@ -181,6 +188,17 @@ class DoorServer(asyncssh.SSHServer):
         self._connection.abort()
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def _await_session(self) -> Session:
+        """The session, once the sign-in is decided.
+
+        Raises:
+            Denied: there is none, or it has ended.
+        """
+        await self._decided.wait()
+        if self._session is None or self._session.ended:
+            raise Denied("access denied")
+        return self._session
 
     def _channel_closed(self) -> None:
         self._channels -= 1
@@ -219,9 +237,9 @@ class DoorServer(asyncssh.SSHServer):
 class SftpChannel(asyncssh.SSHServerSession[bytes]):
     """One SFTP channel: bytes to requests, replies to bytes, with back-pressure both ways."""
 
-    def __init__(self, door: Door, session: Session, closed: Callable[[], None]) -> None:
+    def __init__(self, door: Door, signed_in: Callable[[], Awaitable[Session]], closed: Callable[[], None]) -> None:
         self._door = door
-        self._session = session
+        self._signed_in = signed_in
         self._closed = closed
         self._channel: Any = None
         self._reader = sftp.PacketReader()
@@ -286,9 +304,11 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
     # --- inside ---------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
+        session: Session | None = None
         files: FileSession | None = None
         try:
-            files = await self._door.open_files(self._session)
+            session = await self._signed_in()
+            files = await self._door.open_files(session)
             await self._serve(files)
             self._channel.exit(0)
         except Malformed:
@@ -299,8 +319,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         except (OSError, asyncssh.Error):
             pass  # the connection broke between two packets; connection_lost follows
         finally:
-            if files is not None:
-                await asyncio.shield(asyncio.ensure_future(self._door.close_files(self._session, files)))
+            if session is not None and files is not None:
+                await asyncio.shield(asyncio.ensure_future(self._door.close_files(session, files)))
 
     async def _serve(self, files: FileSession) -> None:
         while True:
