@@ -84,7 +84,8 @@ _RULES: tuple[LiteralString, ...] = (
         WHERE NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = tables.oid AND i.indisprimary)""",
     """SELECT k.name || ': the key ' || x.relname || ' does not begin with tenant_id'
          FROM keyed_tables k JOIN pg_index i ON i.indrelid = k.oid JOIN pg_class x ON x.oid = i.indexrelid
-        WHERE k.name <> ALL(%(directories)s) AND (i.indisunique OR i.indisexclusion) AND i.indkey[0] IS DISTINCT FROM k.tenant_attnum""",
+        WHERE k.name <> ALL(%(directories)s) AND (i.indisunique OR i.indisexclusion)
+          AND i.indkey[0] IS DISTINCT FROM k.tenant_attnum""",
     """SELECT k.name || ': the foreign key ' || f.conname || ' does not begin with tenant_id on both sides'
          FROM keyed_tables k JOIN pg_constraint f ON f.conrelid = k.oid AND f.contype = 'f'
         WHERE f.conparentid = 0

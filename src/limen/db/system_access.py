@@ -1,5 +1,4 @@
-"""The short lists that the catalogue audit holds the schema to; a reviewer reads every line that is added
-here.
+"""The short lists that the catalogue audit holds the schema to; a reviewer reads every line added.
 
 ``PLATFORM_TABLES`` are the tables without a tenant. ``DIRECTORY_TABLES`` belong to tenants like all others,
 but their key is unique over the platform, because they lead from a name on the wire to its tenant; such a key
