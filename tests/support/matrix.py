@@ -5,7 +5,7 @@ with a path parameter whose name is not in ``ids`` fails the test: say there wha
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -73,16 +73,23 @@ def example(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
 
 
 async def assert_not_found_across(
-    client: httpx.AsyncClient, document: Mapping[str, Any], headers: Mapping[str, str], ids: Mapping[str, str]
+    client: httpx.AsyncClient,
+    document: Mapping[str, Any],
+    headers: Mapping[str, str],
+    ids: Mapping[str, str],
+    bodies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Operation]:
     """Ask every operation that takes ids for those in ``ids``; return the operations that were asked.
 
+    ``bodies`` holds, by operation, the fields of a valid body that its schema alone does not tell.
     ``client`` and ``headers`` speak for an owner of one tenant; ``ids`` maps path parameters to things of another.
     For each, an id that nobody has must get the very same answer.
     """
     asked: list[Operation] = []
     wrong: list[str] = []
-    for operation in operations(document):
+    for plain in operations(document):
+        more = (bodies or {}).get(str(plain), {})
+        operation = replace(plain, body={**(plain.body or {}), **more}) if more else plain
         if not operation.parameters or operation.permission == "platform.operate":
             continue
         missing = [name for name in operation.parameters if name not in ids]

@@ -196,8 +196,14 @@ class PolicyAdministrator:
                 await self._ledger.set_block(tx, actor, subject, entry.grant.resource_id, reason)
 
     async def lift_denial(self, actor: Actor, tenant_id: UUID, subject_id: UUID, resource_id: UUID) -> bool:
-        """Lift the denial of one resource that a revocation left behind."""
+        """Lift the denial of one resource that a revocation left behind.
+
+        Raises:
+            NotFound: when this tenant has no such subject or resource.
+        """
         async with self._database.transaction(tenant_id) as tx:
+            await self._require_subject(tx, subject_id)
+            await self._resources.get(tx, resource_id)
             return await self._ledger.lift_block(tx, actor, subject_id, resource_id)
 
     async def redecide(self, tx: Tx, facts: frozenset[Fact]) -> None:
