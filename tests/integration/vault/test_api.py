@@ -176,6 +176,13 @@ async def test_verbs_and_paths_that_do_not_exist(client: httpx.AsyncClient) -> N
     assert (await client.get("/")).status_code == 404
 
 
+async def test_wrapping_is_refused_rather_than_ignored(client: httpx.AsyncClient) -> None:
+    await client.put("/secret/data/x", json={"data": {"k": "planted"}})
+    answer = await client.get("/secret/data/x", headers={"X-Vault-Wrap-TTL": "60"})
+    assert answer.status_code == 400
+    assert "planted" not in answer.text
+
+
 async def test_health_needs_no_token_and_tells_when_custody_is_away(world: VaultWorld) -> None:
     client = world.client()
     assert (await client.get("/sys/health")).json()["sealed"] is False

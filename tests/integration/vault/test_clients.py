@@ -59,6 +59,7 @@ async def test_the_bao_cli_works_unchanged(world: VaultWorld, tenants: Tenants, 
 
 
 @pytest.mark.row("V2", "V3")
+@pytest.mark.filterwarnings("ignore:The raise_on_deleted_version parameter:DeprecationWarning")  # hvac's own patch()
 async def test_hvac_works_unchanged(world: VaultWorld, tenants: Tenants, server: Served) -> None:
     token = (await world.allowed(tenants.a, await world.mount(tenants.a))).text
     await asyncio.to_thread(_hvac_story, server, token)

@@ -20,7 +20,8 @@ PATHS = ("a", "d/b", "d/b/c")
 _path = st.sampled_from(PATHS)
 _number = st.integers(0, 5)
 _versions = st.lists(st.one_of(_number, _number.map(str)), min_size=1, max_size=3)
-_leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.just([None, {"k": None}]))
+# No null inside an object inside a list: OpenBao's merge patch drops it, RFC 7396 (and Limen) keeps lists as they are.
+_leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.just([None, {"k": 1}]))
 _object = st.dictionaries(st.sampled_from("xyz"), st.one_of(_leaf, st.dictionaries(st.sampled_from("xyz"), _leaf)))
 _options = st.one_of(
     st.just({}), st.just({"options": None}), _number.map(lambda n: {"options": {"cas": n}}),

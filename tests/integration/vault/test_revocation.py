@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from limen.control.vault.service.tokens import TokenWish
+from limen.control.vault.store import standing
 from limen.kernel.principal import SYSTEM, Actor, ActorKind
 from limen.wire.keyd import Purpose
 from tests.integration.vault.world import ProcessCustody, VaultWorld
@@ -92,27 +93,33 @@ async def test_a_read_that_is_overtaken_by_a_suspension_is_refused(world: VaultW
     assert (last["outcome"], last["detail"]["reason"]) == ("denied", "the grant has ended")
 
 
-async def test_a_suspension_waits_for_a_write_that_was_allowed_before_it(world: VaultWorld, tenants: Tenants) -> None:
+async def test_a_write_that_is_overtaken_by_a_suspension_is_undone(world: VaultWorld, tenants: Tenants) -> None:
     custody = SuspendingCustody()
     world.vault.secrets._custody = custody
     issued = await world.allowed(tenants.a, await world.mount(tenants.a))
     client = world.client(issued.text)
     await client.put("/secret/data/x", json={"data": {"n": 1}})
-    suspensions: list[asyncio.Task[None]] = []
-
-    async def suspend_beside() -> None:
-        suspensions.append(asyncio.create_task(world.suspend(tenants.a, issued.token.subject_id)))
-        await asyncio.sleep(0.15)
-        assert not suspensions[0].done()  # it waits for the grant that the write holds
-
-    custody.meanwhile = suspend_beside
-    assert (await client.put("/secret/data/x", json={"data": {"n": 2}})).status_code == 200
-    await suspensions[0]
-    assert (await client.put("/secret/data/x", json={"data": {"n": 3}})).status_code == 403
+    custody.meanwhile = lambda: world.suspend(tenants.a, issued.token.subject_id)
+    assert (await client.put("/secret/data/x", json={"data": {"n": 2}})).status_code == 403
     rows = await world.database.query(
         tenants.a, "SELECT max(version) AS newest FROM vault_versions WHERE tenant_id = %s", (tenants.a,)
     )
-    assert rows[0]["newest"] == 2
+    assert rows[0]["newest"] == 1
+    assert (await world.audit(tenants.a, "vault.secret.write"))[-1]["outcome"] == "denied"
+
+
+async def test_a_suspension_waits_for_a_write_that_is_about_to_commit(world: VaultWorld, tenants: Tenants) -> None:
+    issued = await world.allowed(tenants.a, await world.mount(tenants.a))
+    await world.client(issued.text).put("/secret/data/x", json={"data": {}})
+    (grant,) = await world.database.query(tenants.a, "SELECT id FROM grants WHERE tenant_id = %s", (tenants.a,))
+    async with world.database.transaction(tenants.a) as tx:
+        assert await standing.hold_grant(tx, grant["id"], world.clock.now())
+        suspension = asyncio.create_task(world.suspend(tenants.a, issued.token.subject_id))
+        await asyncio.sleep(0.15)
+        assert not suspension.done()
+    await suspension
+    async with world.database.transaction(tenants.a) as tx:
+        assert not await standing.hold_grant(tx, grant["id"], world.clock.now())
 
 
 async def test_revoking_a_grant_denies_the_mount_and_leaves_the_token(world: VaultWorld, tenants: Tenants) -> None:

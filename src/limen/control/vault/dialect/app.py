@@ -20,7 +20,7 @@ from limen.control.vault.dialect.tokens import TokenSelf
 from limen.control.vault.errors import NothingThere, PassageRefused
 from limen.control.vault.service import VaultService
 from limen.kernel.clock import Clock
-from limen.kernel.errors import LimenError, RateLimited, Unavailable
+from limen.kernel.errors import LimenError, Malformed, RateLimited, Unavailable
 
 _log = structlog.get_logger(__name__)
 _PREFLIGHT = "sys/internal/ui/mounts"
@@ -84,6 +84,9 @@ class _Dispatch:
             return self._defect(exc)
 
     async def _answer(self, asked: Asked) -> Response:
+        if asked.request.headers.get("x-vault-wrap-ttl", "0") not in ("", "0"):
+            # Ignoring it would show in clear what the client wanted wrapped.
+            raise Malformed("response wrapping is not supported", fix="ask without X-Vault-Wrap-TTL")
         answers = self._named.get(asked.path)
         if answers is not None:
             answer = answers.get(asked.method)

@@ -1,7 +1,8 @@
 """Reading and changing secrets. Every method authorises first, works, and leaves exactly one record of the use.
 
-A change runs in one transaction with its record, and holds its grant until the commit. A change that fails for
-the caller's reasons (check-and-set, nothing there, grant ended) is rolled back and recorded as failed or denied.
+A change runs in one transaction with its record; before the commit it looks at its grant again and holds it. A
+change that fails for the caller's reasons (check-and-set, nothing there, grant ended) is rolled back and recorded as
+failed or denied.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -277,12 +278,13 @@ class SecretService:
         use: Use,
         work: Callable[[Tx, Passage, Use], Awaitable[T]],
     ) -> T:
-        """Authorise, run ``work`` in a transaction that holds the grant, and record the use with it."""
+        """Authorise, run ``work`` in a transaction, hold the grant, and record the use with it."""
         passage = await self._door.passage(presented, mount, action)
         try:
             async with self._database.transaction(passage.tenant_id) as tx:
-                await self._door.hold(tx, passage)
                 result = await work(tx, passage, use)
+                # Last, so that a slow custody daemon never keeps a suspension waiting for this transaction.
+                await self._door.hold(tx, passage)
                 await record(tx, use.event(passage, Outcome.OK), self._clock.now())
         except Denied as exc:
             await self._settle(use, passage, Outcome.DENIED, exc.code)
