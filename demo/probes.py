@@ -53,7 +53,7 @@ def fetch(url: str, file: str, seconds: float = 30.0) -> dict[str, object]:
     """Download ``url``; what came, how fast, and its hash."""
     digest, size, started = hashlib.sha256(), 0, time.monotonic()
     try:
-        with urllib.request.urlopen(url, timeout=seconds) as answer, Path(file).open("wb") as out:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=seconds) as answer, Path(file).open("wb") as out:
             while block := answer.read(_BLOCK):
                 digest.update(block)
                 out.write(block)

@@ -37,7 +37,7 @@ class Running:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environ or {})},
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509
             )
 
     @property

@@ -34,6 +34,7 @@ from limen.processes.serve.settings import DatabaseSettings, ServeSettings, brac
 from limen.processes.supervisor import Child, until_ready
 from limen.runtime.logs import configure_logs
 from limen.runtime.users import SystemUser
+from limen.wire.keyd import SigningPurpose
 
 _log = structlog.get_logger("limen.up")
 ROOT_DATA = Path("/var/lib/limen")
@@ -64,6 +65,7 @@ class Platform:
         self.state = data / "serve"
         self.logs = data / "logs"
         self.ca_file = data / "ca.pem"
+        self.audit_key_file = data / "audit.pub"
         self.operator_file = data / "operator.token"
         self._serve_user = service_user(SERVE_USER)
         self._keyd_user = service_user(KEYD_USER)
@@ -213,12 +215,16 @@ class Platform:
             await keyd.close()
 
     async def _publish_authority(self) -> None:
+        """Write what others trust, straight from keyd: the authority's certificate and the audit key."""
         keyd = KeydClient(self.keyd_socket, connections=1)
         try:
             self.ca_file.write_bytes((await keyd.authorities()).server_ca_pem)
+            audit_key = await keyd.signing_key(SigningPurpose.AUDIT_CHECKPOINT)
+            self.audit_key_file.write_text(audit_key.hex() + "\n", encoding="ascii")
         finally:
             await keyd.close()
-        self.ca_file.chmod(0o644)
+        for path in (self.ca_file, self.audit_key_file):
+            path.chmod(0o644)
 
     async def _serve_answers(self) -> None:
         async with self.client() as client:
