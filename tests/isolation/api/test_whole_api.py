@@ -4,6 +4,7 @@ A route that is added to any room is covered at once; a new kind of id must be a
 """
 
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,17 @@ async def test_no_text_in_any_field_is_an_unforeseen_error(whole: Whole, text: s
             if response.status_code >= 500:
                 wrong.append(f"{operation} {name}: {response.status_code} {response.text}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.row("T1")
+async def test_a_token_of_a_tenant_that_does_not_exist_or_is_another(whole: Whole) -> None:
+    token = whole.a.headers["Authorization"].removeprefix("Bearer ")
+    header, payload, signature = token.split(".")
+    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    for tenant in (new_id(), whole.b_tenant):
+        forged = urlsafe_b64encode(json.dumps(claims | {"tid": str(tenant)}).encode()).rstrip(b"=").decode()
+        answer = await whole.a.get("/api/v1/me", headers={"Authorization": f"Bearer {header}.{forged}.{signature}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), answer.text
 
 
 async def everything_of(client: httpx.AsyncClient, document: dict[str, Any]) -> dict[str, str]:
