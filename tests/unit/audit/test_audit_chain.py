@@ -111,7 +111,7 @@ def test_golden_vectors() -> None:
     assert signatures.sign(GOLDEN_SEED, chain.SIGNING_PURPOSE, message).hex() == GOLDEN_SIGNATURE
     key = public_key(signatures.public_of(GOLDEN_SEED))
     read = verify.read_checkpoint(
-        lines.signed(SignedCheckpoint(GOLDEN_CHECKPOINT, bytes.fromhex(GOLDEN_SIGNATURE))), key
+        lines.signed(SignedCheckpoint(GOLDEN_CHECKPOINT, bytes.fromhex(GOLDEN_SIGNATURE))), {key.id: key}
     )
     assert read.hash.hex() == GOLDEN_CHECKPOINT_HASH
     assert verify.read_seal(lines.seal(GOLDEN_SEAL)).hash.hex() == GOLDEN_SEAL_HASH

@@ -140,3 +140,15 @@ def test_anything_but_an_export(trail: Trail, tmp_path: Path, content: bytes) ->
     assert done.returncode == 1
     assert b"not an export of Limen" in done.stdout
     assert b"Traceback" not in done.stderr
+
+
+def test_a_trail_that_goes_on_under_a_new_key(tmp_path: Path) -> None:
+    trail = Trail()
+    trail.grow([TENANT], [1])
+    old, trail.seed = trail.public_key.hex(), Trail().seed
+    trail.grow([TENANT], [1])
+    (tmp_path / "x").write_bytes(text(trail.export(TENANT)))
+    new = trail.public_key.hex()
+    assert run(tmp_path / "x", "--public-key", new).returncode == 1
+    assert run(tmp_path / "x", "--public-key", old).returncode == 1
+    assert run(tmp_path / "x", "--public-key", new, "--public-key", old).returncode == 0

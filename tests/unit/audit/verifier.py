@@ -43,7 +43,8 @@ def check(
     if outside is not None:
         (tmp_path / "checkpoints.jsonl").write_bytes(outside)
         paths[1] = str(tmp_path / "checkpoints.jsonl")
-    verifier = verify.Verifier(public_key(key))
+    known = public_key(key)
+    verifier = verify.Verifier({known.id: known})
     verifier.run(io.BytesIO(export), *paths)
     result: dict[str, Any] = verifier.report()
     return result
