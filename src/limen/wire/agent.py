@@ -93,7 +93,11 @@ class NetworkResource(Part, frozen=True):
 
 
 class TunnelGrant(Part, frozen=True):
-    """A grant for a gateway: this peer, from this tunnel address, to this resource, until ``expires_at``."""
+    """A grant for a gateway: this peer, from this tunnel address, to this resource, until ``expires_at``.
+
+    In a ``Sync`` the key may be empty: the device is away, so that its present key is not known. A gateway that holds
+    the grant then keeps it as it is; one that does not, leaves it alone.
+    """
 
     id: UUID
     number: int
@@ -347,11 +351,16 @@ class Reachable(Message, tag="reachable", frozen=True):
 
 
 class AccessAnswer(Message, tag="access-answer", frozen=True):
-    """The answer to ``RequestAccess``. When allowed, the gateway has already opened the grant."""
+    """The answer to ``RequestAccess``. When allowed, the gateway has already opened the grant.
+
+    ``code`` names the kind of a refusal (``kernel.errors``): only ``denied`` and ``not-found`` are the policy's word,
+    anything else (no gateway online, ...) may pass by itself.
+    """
 
     request_id: int
     allowed: bool
     resource_id: UUID
+    code: str = ""
     reason: str = ""
     fix: str = ""
     grant_id: UUID | None = None

@@ -6,7 +6,8 @@ grant before the client learns of it.
 Invariants:
 
 - a client acts for exactly the person who enrolled it, through exactly that device;
-- a grant is pushed to the gateway that it names and to no other; a message about a grant is taken only from that gateway;
+- a grant is pushed to the gateway that it names and to no other; a message about a grant is taken only from that
+  gateway;
 - every failure has a name that the client can show, and a fix.
 
 Start with :mod:`limen.control.network.service`.

@@ -36,5 +36,8 @@ def wire_peer(gateway: Agent, hello: Hello) -> TunnelPeer:
     address = hello.addresses[0]
     host = f"[{address}]" if ":" in address else address
     return TunnelPeer(
-        agent_id=gateway.id, public_key=hello.wireguard_public_key, endpoint=f"{host}:{hello.listen_port}"
+        agent_id=gateway.id,
+        public_key=hello.wireguard_public_key,
+        endpoint=f"{host}:{hello.listen_port}",
+        address=gateway.tunnel_address.partition("/")[0],
     )

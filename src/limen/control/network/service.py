@@ -6,6 +6,7 @@ new one.
 """
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from limen.kernel.access import Action, Grant, ResourceKind, Subject, SubjectKin
 from limen.kernel.errors import Conflict, LimenError, Malformed, NotFound, Unavailable
 from limen.kernel.facts import Change, FactKind
 from limen.wire.agent import (
+    DEFAULT_OFFLINE_TOLERANCE_SECONDS,
     AccessAnswer,
     AgentKind,
     Applied,
@@ -82,7 +84,13 @@ class Openings:
 
 
 class GatewayHandler:
-    """Gateways: told their grants, believed about them."""
+    """Gateways: told their grants, believed about them.
+
+    A gateway makes its WireGuard key at each start. A key that this process has not seen therefore means that the
+    clients' sessions with the former one are void: they are told, ask again, and get the same grants with the new
+    key. A gateway that stays away beyond the offline tolerance has let its grants lapse: they end here too, so that
+    clients are sent elsewhere or told.
+    """
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class GatewayHandler:
         registry: AgentRegistry,
         hub: AgentHub,
         openings: Openings,
+        offline_seconds: float = DEFAULT_OFFLINE_TOLERANCE_SECONDS,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -99,10 +108,15 @@ class GatewayHandler:
         self._registry = registry
         self._hub = hub
         self._openings = openings
+        self._offline_seconds = offline_seconds
+        self._keys: dict[UUID, str] = {}
+        self._absent: dict[UUID, asyncio.Task[None]] = {}
 
     async def connected(self, session: AgentSession, hello: Hello) -> None:
-        """Send the whole set of live grants. One whose client is away is left out: the gateway would not know its
-        key; the client asks again when it is back."""
+        """Send the whole set of live grants. One whose client is away goes without its key (see ``TunnelGrant``)."""
+        absence = self._absent.pop(session.agent.id, None)
+        if absence is not None:
+            absence.cancel()
         if not hello.wireguard_public_key or not hello.listen_port or not hello.addresses:
             raise Malformed("a gateway names its key, port and addresses", fix="start it with --advertise ADDRESS")
         async with self._database.transaction(_tenant(session)) as tx:
@@ -110,6 +124,9 @@ class GatewayHandler:
             grants = await self._ledger.live_of_agent(tx, session.agent.id)
             tunnels = [tunnel for grant in grants if (tunnel := await self._tunnel(tx, grant)) is not None]
         await session.send(Sync(tenant_id=_tenant(session), version=version, tunnels=tuple(tunnels)))
+        if self._keys.get(session.agent.id) != hello.wireguard_public_key:
+            self._keys[session.agent.id] = hello.wireguard_public_key
+            await self._tell_clients(grants, "gateway-restarted")
 
     async def received(self, session: AgentSession, message: Any) -> None:
         """``Opened``, ``Applied`` and ``Receipt``."""
@@ -133,15 +150,42 @@ class GatewayHandler:
         await session.send(CloseGrants(tenant_id=change.tenant_id, version=change.version, grants=mine))
 
     async def disconnected(self, session: AgentSession) -> None:
-        """Nothing to do: its grants live on its lease."""
+        """Its grants live on its lease; once that is over they end here too."""
+        self._absent[session.agent.id] = asyncio.create_task(self._give_up(session))
+
+    async def _give_up(self, session: AgentSession) -> None:
+        agent_id = session.agent.id
+        await asyncio.sleep(self._offline_seconds)
+        self._absent.pop(agent_id, None)
+        try:
+            async with self._database.transaction(_tenant(session)) as tx:
+                grants = await self._ledger.live_of_agent(tx, agent_id)
+                for grant in grants:
+                    await self._ledger.end(tx, grant.id, agent_id, "gateway-offline")
+        except Unavailable as exc:
+            _log.warning("grants of an absent gateway stay until they expire", reason=exc.message)
+            return
+        if grants:
+            _log.warning("a gateway stays away; its grants have ended", agent_id=str(agent_id), grants=len(grants))
+        await self._tell_clients(grants, "gateway-offline")
+
+    async def _tell_clients(self, grants: list[Grant], reason: str) -> None:
+        for grant in grants:
+            device_id = grant.subject.device_id
+            client = self._hub.session(device_id) if device_id is not None else None
+            if client is not None:
+                ended = GrantEnded(tenant_id=grant.subject.tenant_id, grant_id=grant.id, reason=reason)
+                with contextlib.suppress(Unavailable):
+                    await client.send(ended)
 
     async def _tunnel(self, tx: Tx, grant: Grant) -> TunnelGrant | None:
         device_id = grant.subject.device_id
-        client = self._hub.session(device_id) if device_id is not None else None
+        device = await self._registry.active_agent(tx, device_id) if device_id is not None else None
         found = await self._resources.many(tx, [grant.resource_id])
-        if client is None or not client.hello.wireguard_public_key or not found:
+        if device is None or not found:
             return None
-        return wire_grant(grant, found[0], client.agent, client.hello.wireguard_public_key)
+        client = self._hub.session(device.id)
+        return wire_grant(grant, found[0], device, client.hello.wireguard_public_key if client else "")
 
     async def _receipt(self, session: AgentSession, message: Receipt) -> None:
         receipt = CutReceipt(
@@ -320,6 +364,7 @@ def _refusal(asked: RequestAccess, error: LimenError) -> AccessAnswer:
         request_id=asked.request_id,
         allowed=False,
         resource_id=asked.resource_id,
+        code=error.code,
         reason=error.message,
         fix=error.fix,
     )

@@ -16,7 +16,8 @@ Rules:
 5. A gateway is a peer exactly while a route leads to it. Removing it makes the next set-up a new handshake.
 6. When a grant ends here, expires, or the lease lapses, its resource is open again; rule 2 moves the route.
 7. After each ``Welcome`` every granted resource is asked for again: the answer is the same grant with the gateway's
-   present key and endpoint, or a denial.
+   present key and endpoint, or a denial. An answer that is not the policy's word (no gateway is back yet, after the
+   control plane restarted) leaves a live grant alone: the gateway still holds it or will say so.
 
 Times are Unix seconds on the control plane's clock.
 """
@@ -61,6 +62,7 @@ HOLD_SECONDS = 10.0
 MAX_HELD_PACKETS = 256
 MAX_HELD_BYTES = 256 * 1024
 
+_POLICY_CODES = frozenset({"denied", "not-found"})
 _NUMBERS = {"tcp": TCP, "udp": UDP, "icmp": ICMP}
 
 
@@ -272,7 +274,7 @@ class ClientMachine:
                 answer.grant_id, answer.resource_id, answer.expires_at, answer.peer
             )
             self._denied.pop(answer.resource_id, None)
-        else:
+        elif answer.resource_id not in self._grants or answer.code in _POLICY_CODES:
             self._deny(answer.resource_id, Denial(now, answer.reason, answer.fix, PROHIBITED))
 
     def _deny(self, resource_id: UUID, denial: Denial) -> None:
@@ -313,8 +315,9 @@ class ClientMachine:
         for resource_id, (_, asked_at) in list(self._pending.items()):
             if asked_at + ANSWER_SECONDS <= now:
                 del self._pending[resource_id]
-                reason = "the control plane does not answer"
-                self._deny(resource_id, Denial(now, reason, "check the network and try again", HOST_UNREACHABLE))
+                reason, fix = "the control plane does not answer", "check the network and try again"
+                if resource_id not in self._grants:
+                    self._deny(resource_id, Denial(now, reason, fix, HOST_UNREACHABLE))
         for resource_id in [key for key, denial in self._denied.items() if denial.at + SETTLED_SECONDS <= now]:
             del self._denied[resource_id]
         moves = self._move_routes()

@@ -4,7 +4,8 @@ Rules:
 
 1. Live is what ``Sync`` named or ``OpenGrant`` added, minus what was closed, minus what has expired. After every
    call the commands so far make the data plane let exactly the live grants through.
-2. ``Sync`` replaces everything. What is beyond it is cut first, then what is missing is opened.
+2. ``Sync`` replaces everything. What is beyond it is cut first, then what is missing is opened. An entry without
+   a peer's key keeps what is held under its id, and opens nothing.
 3. Only ``Sync`` and ``CloseGrants`` move the applied version. An ``OpenGrant`` of version V does not show that the cuts
    up to V were made.
 4. A closed or expired grant never opens again: its id is remembered, and a late ``OpenGrant`` of it is ignored.
@@ -133,7 +134,11 @@ class GatewayMachine:
     # --- parts --------------------------------------------------------------------------------------------
 
     def _sync(self, sync: Sync, now: float) -> list[Command]:
-        wanted = {grant.id: grant for grant in sync.tunnels if grant.expires_at > now and grant.id not in self._over}
+        wanted: dict[UUID, TunnelGrant] = {}
+        for entry in sync.tunnels:
+            grant = entry if entry.peer_public_key else self._held(entry.id)
+            if grant is not None and grant.expires_at > now and grant.id not in self._over:
+                wanted[grant.id] = grant
         unfit = {grant.id: wanted.pop(grant.id) for grant in list(wanted.values()) if not _enforceable(grant)}
         beyond = [(grant, MALFORMED) for grant in unfit.values()]
         beyond += [(grant, GONE) for grant in self._live.values() if grant.id not in wanted and grant.id not in unfit]
