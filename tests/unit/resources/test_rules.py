@@ -48,8 +48,14 @@ def test_the_canonical_form_is_stable() -> None:
 @given(st.text(max_size=80))
 def test_a_name_is_kept_or_refused_never_changed(name: str) -> None:
     try:
-        assert checked_name(name) == name
+        assert checked_name(name, ResourceKind.NETWORK) == name
     except Malformed:
         return
     assert name.isascii()
     assert 1 <= len(name) <= 63
+
+
+def test_a_mount_cannot_shadow_the_vault_api() -> None:
+    with pytest.raises(Malformed):
+        checked_name("Sys", ResourceKind.VAULT)
+    assert checked_name("sys", ResourceKind.NETWORK) == "sys"

@@ -13,8 +13,11 @@ _PORT_PROTOCOLS = ("tcp", "udp")
 MAX_PORT_RANGES = 64
 
 
-def checked_name(name: str) -> str:
-    """Return ``name`` if it is a valid resource name.
+_RESERVED_MOUNTS = frozenset({"sys", "auth"})
+
+
+def checked_name(name: str, kind: ResourceKind) -> str:
+    """Return ``name`` if a resource of this kind may have it.
 
     Raises:
         Malformed: otherwise.
@@ -24,6 +27,8 @@ def checked_name(name: str) -> str:
             "a name is 1 to 63 letters, digits, spaces, '.', '_' or '-', and starts with a letter or digit",
             fix="choose another name",
         )
+    if kind is ResourceKind.VAULT and name.lower() in _RESERVED_MOUNTS:
+        raise Malformed(f"'{name}' means something else in the Vault API", fix="choose another name for the mount")
     return name
 
 

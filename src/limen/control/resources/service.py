@@ -9,6 +9,7 @@ from limen.control.audit.service import record
 from limen.control.resources import rules, store
 from limen.control.resources.model import Resource
 from limen.db.database import Tx
+from limen.db.errors import ReferenceViolated
 from limen.kernel.access import ResourceKind
 from limen.kernel.clock import Clock
 from limen.kernel.errors import Conflict, NotFound
@@ -45,7 +46,7 @@ class ResourcesService:
             tenant_id=tx.tenant_id,
             id=new_id(),
             kind=kind,
-            name=rules.checked_name(name),
+            name=rules.checked_name(name, kind),
             attributes=rules.checked_attributes(kind, attributes),
             builtin=builtin,
             created_at=self._clock.now(),
@@ -61,12 +62,17 @@ class ResourcesService:
 
         Raises:
             NotFound: when there is no such resource in this tenant.
-            Conflict: for a built-in resource.
+            Conflict: for a built-in resource, and for one that still holds something (a mount with secrets).
         """
         resource = await self.get(tx, resource_id)
         if resource.builtin:
             raise Conflict("a built-in resource cannot be removed", fix="change the policies that name it instead")
-        await store.delete(tx, resource_id)
+        try:
+            await store.delete(tx, resource_id)
+        except ReferenceViolated as exc:
+            raise Conflict(
+                f"the {resource.kind} resource '{resource.name}' is not empty", fix="remove what it holds first"
+            ) from exc
         await self._record(tx, actor, "delete", resource)
         tx.fact_changed(Fact(FactKind.RESOURCE, resource_id))
 

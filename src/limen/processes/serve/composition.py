@@ -24,6 +24,9 @@ from limen.control.devices.service import (
     EnrolmentService,
     ServerAddress,
 )
+from limen.control.files.agents import FileAgents
+from limen.control.files.endpoints import router as files_router
+from limen.control.files.service import ConnectionService, FileSignIn, SftpUserService
 from limen.control.grants.feed import ChangeFeed
 from limen.control.grants.service import GrantLedger
 from limen.control.identity.adapters.session_keys import CustodySessionKeys
@@ -47,6 +50,8 @@ from limen.runtime.http import SecureRouter
 from limen.wire.agent import AgentKind
 from limen.wire.keyd import Authorities
 
+VAULT_BODY_LIMIT = 8 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
@@ -69,6 +74,8 @@ class ControlPlane:
     registry: AgentRegistry
     enrolment: EnrolmentService
     vault: VaultService
+    connections: ConnectionService
+    sftp_users: SftpUserService
     exporter: Exporter
     sealing: SealingJob
 
@@ -103,6 +110,8 @@ def compose(
     database.fact_hook = administrator.redecide
     openings = Openings()
     hub.register(AgentKind.GATEWAY, GatewayHandler(database, ledger, resources, registry, hub, openings))
+    sign_in = FileSignIn(database, identity, administrator, ledger, keyd, clock)
+    hub.register(AgentKind.SFTP, FileAgents(database, sign_in, ledger, clock))
     hub.register(AgentKind.CLIENT, ClientHandler(database, administrator, ledger, resources, hub, openings))
     feed.subscribe(hub.dispatch)
     return ControlPlane(
@@ -123,6 +132,8 @@ def compose(
         registry=registry,
         enrolment=EnrolmentService(database, keyd, ServerAddress(settings.url, settings.channel_url, trust), clock),
         vault=vault,
+        connections=ConnectionService(database, resources, keyd, clock),
+        sftp_users=SftpUserService(database, identity, clock),
         exporter=Exporter(database, sealer, signer, clock),
         sealing=SealingJob(database, sealer, CheckpointFile(settings.state / "checkpoints.jsonl")),
     )
@@ -137,6 +148,7 @@ def routers(plane: ControlPlane) -> list[SecureRouter]:
         resources_router(plane.database, plane.resources),
         policy_router(plane.database, plane.policies, plane.administrator),
         grants_router(plane.database, plane.ledger, plane.administrator, plane.resources, plane.subjects),
+        files_router(plane.connections, plane.sftp_users),
         vault_router(plane.vault),
         audit_router(plane.database, plane.exporter),
     ]
@@ -146,7 +158,11 @@ def application(settings: ServeSettings, plane: ControlPlane, authorities: Autho
     """The ASGI application of the public port."""
     routes: list[BaseRoute] = [authorities_route(trust)]
     return create_app(
-        AppSettings(hosts=HostRules(settings.base_domain, frozenset(name.lower() for name in settings.names))),
+        AppSettings(
+            hosts=HostRules(settings.base_domain, frozenset(name.lower() for name in settings.names)),
+            # The Vault dialect has a limit and error bodies of its own.
+            body_limits={"/v1/": VAULT_BODY_LIMIT},
+        ),
         SessionAuthenticator(plane.identity, plane.tenancy),
         routers(plane),
         health={"database": database_check(plane.database), "keyd": plane.keyd.health},

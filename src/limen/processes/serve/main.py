@@ -20,8 +20,10 @@ from limen.control.custody.service import CustodyFieldCipher, KeydClient
 from limen.control.grants.tasks import run_expiry
 from limen.db.catalogue import audit_catalogue
 from limen.db.database import Database
+from limen.db.external import ExternalPostgres
 from limen.db.migrate import migrate
 from limen.db.roles import OWNER
+from limen.db.source import DsnSource
 from limen.kernel.clock import SystemClock
 from limen.kernel.errors import LimenError, Unavailable
 from limen.processes.identity import become, preload
@@ -46,7 +48,6 @@ _PACKAGES = (
     "websockets",
     "anyio",
     "psycopg",
-    "psycopg_pool",
     "joserfc",
     "argon2",
     "cryptography.hazmat",
@@ -65,6 +66,8 @@ async def prepare_database(settings: ServeSettings) -> None:
         LimenError: when a migration or the catalogue audit fails; the message says what to do.
     """
     source = settings.database.source()
+    if isinstance(source, DsnSource):
+        await ExternalPostgres(source).start()
     await migrate(source)
     try:
         async with await psycopg.AsyncConnection.connect(source.conninfo(OWNER), autocommit=True) as connection:
