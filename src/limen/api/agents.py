@@ -5,6 +5,7 @@ HTTP servers do not show. The TLS layer lets in only certificates of the agent a
 whether it still may connect is decided in :mod:`limen.control.devices.service.channel`.
 """
 
+import asyncio
 import errno
 import ssl
 from collections.abc import AsyncIterator
@@ -111,7 +112,12 @@ class _WebSocketWire:
             raise ConnectionError("the agent has gone") from exc
 
     async def close(self) -> None:
-        await self._connection.close()
+        # close() first waits until all that was written has left: for ever, when the peer is gone without a word.
+        try:
+            async with asyncio.timeout(2 * CLOSE_SECONDS):
+                await self._connection.close()
+        except TimeoutError:
+            self._connection.transport.abort()
 
 
 def _why(exc: OSError) -> str:

@@ -3,11 +3,15 @@
 import asyncio
 import socket as sockets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,8 +20,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from limen.api.agents import agent_door
+from limen.control.devices.service import session as session_module
 from limen.db.database import Database
-from limen.edge.channel import AgentRefused, BadIdentity, Identity, load_identity
+from limen.edge.channel import AgentRefused, BadIdentity, Identity, driver, load_identity, machine
 from limen.kernel.errors import NotFound, Unavailable
 from limen.kernel.facts import Fact, FactKind
 from limen.runtime.tls import agent_client_context, client_context
@@ -27,6 +32,7 @@ from limen.wire.agent import (
     AgentKind,
     Applied,
     AppliedVersion,
+    Authenticate,
     EventsAck,
     Goodbye,
     Heartbeat,
@@ -221,6 +227,71 @@ async def test_receipts_reach_the_room_over_a_disconnection(brisk: Plane, tenant
         await until(lambda: {m.grant_id for m in room.messages()} == {UUID(int=41), UUID(int=42)})
         await until(lambda: channel._machine.unacknowledged == 0)
         assert edge.count("lapsed") == 0
+
+
+async def test_a_dead_network_is_noticed_and_left(
+    brisk: Plane, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets vanish without a reset: no answer, so both ends hang up, although nothing can be written any more."""
+    monkeypatch.setattr(machine, "MIN_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(driver, "CLOSE_SECONDS", 0.2)
+    identity, edge = await brisk.agent(tenants.a), Edge()
+    async with swallowing_relay(brisk.channel_url) as (url, swallow):
+        moved = replace(identity, agent=msgspec.structs.replace(identity.agent, channel_url=url))
+        async with running_channel(moved, edge) as (channel, _):
+            await until(lambda: edge.count("lease") >= 1)
+            swallow()
+            ended = [(UUID(int=1000 + n), identity.agent_id) for n in range(1000)]
+            for version in range(2, 60):
+                brisk.hub.dispatch(a_change(version, tenant_id=tenants.a, ended=ended))
+            brisk.rooms[GATEWAY].version = 60
+            with suppress(Unavailable):
+                for _ in range(200):  # fill every buffer on the way
+                    await channel.send(Authenticate(request_id=1, connection="x" * 100_000, user="u", source=""))
+            await until(lambda: edge.count("lost") == 1)
+            await until(lambda: edge.count("welcomed") == 2)
+
+
+@asynccontextmanager
+async def swallowing_relay(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """A TCP relay to ``url``; what is called stops all connections made so far, without closing them."""
+    port = urlsplit(url).port
+    pumps: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.update((writer, far_writer))
+        pumps.update((asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))))
+
+    def swallow() -> None:
+        for task in list(pumps):
+            task.cancel()
+        pumps.clear()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield url.replace(f":{port}/", f":{server.sockets[0].getsockname()[1]}/"), swallow
+    finally:
+        server.close()
+        swallow()
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_a_message_too_large_to_send_is_not_kept(plane: Plane, tenants: Tenants) -> None:
+    identity = await plane.agent(tenants.a)
+    async with running_channel(identity, Edge()) as (channel, _):
+        huge = msgspec.structs.replace(receipt(tenants.a), reason="x" * MAX_MESSAGE_BYTES)
+        with pytest.raises(ValueError, match="larger"):
+            await channel.send(huge)
+        assert channel._machine.unacknowledged == 0
 
 
 async def test_messages_that_cannot_wait_are_refused_while_offline(plane: Plane, tenants: Tenants) -> None:
@@ -436,24 +507,45 @@ async def test_a_silent_agent_is_disconnected(brisk: Plane, tenants: Tenants) ->
         assert (await refusal(socket)).code == RefuseCode.SLOW
 
 
-async def test_an_agent_that_does_not_read_holds_nobody_up(plane: Plane, tenants: Tenants) -> None:
+async def test_an_agent_that_does_not_read_holds_nobody_up(
+    plane: Plane, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "MAX_QUEUED_BYTES", 400_000)
     deaf, identity, edge = await plane.agent(tenants.a), await plane.agent(tenants.a), Edge()
-    tls = ssl_of(deaf)
     async with connect(
-        deaf.agent.channel_url, ssl=tls, proxy=None, compression=None, ping_interval=None, max_queue=1
+        deaf.agent.channel_url,
+        sock=_small_socket(plane.channel_url),
+        ssl=ssl_of(deaf),
+        proxy=None,
+        compression=None,
+        ping_interval=None,
+        max_queue=1,
+        close_timeout=0.1,
     ) as socket:
         await welcomed(socket, deaf)
         socket.transport.pause_reading()
+        session = plane.hub.session(deaf.agent_id)
+        assert session is not None
         async with running_channel(identity, edge):
             await until(lambda: edge.count("lease") == 1)
-            ended = [(UUID(int=1000 + n), deaf.agent_id) for n in range(2000)]
-            for version in range(2, 120):
+            ended = [(UUID(int=1000 + n), deaf.agent_id) for n in range(1000)]
+            for version in range(2, 300):
                 plane.hub.dispatch(a_change(version, tenant_id=tenants.a, ended=ended))
-                await asyncio.sleep(0)
-            await until(lambda: edge.versions.get(tenants.a) == 119, 60.0)
+                await until(lambda version=version: edge.versions.get(tenants.a) == version)  # type: ignore[misc]
+                if session.over.is_set():
+                    break
+            assert session.refusal is not None
+            assert session.refusal.code == RefuseCode.SLOW
             assert edge.count("lost") == 0
-        session = plane.hub.session(deaf.agent_id)
-        assert session is None or len(session._out) > 0
+
+
+def _small_socket(url: str) -> sockets.socket:
+    """Connected, with little room for what is not read."""
+    small = sockets.socket()
+    small.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 8192)
+    small.connect(("127.0.0.1", urlsplit(url).port))
+    small.setblocking(False)
+    return small
 
 
 def ssl_of(identity: Identity) -> ssl.SSLContext:

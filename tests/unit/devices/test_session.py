@@ -12,7 +12,10 @@ from limen.kernel.errors import Conflict, Unavailable
 from limen.wire.agent import (
     AgentKind,
     AppliedVersion,
+    AuthenticateAnswer,
+    BucketTarget,
     CloseGrants,
+    FileGrant,
     HeartbeatAck,
     ReceiptAck,
     RefuseCode,
@@ -131,6 +134,23 @@ async def test_an_ended_grant_cannot_be_opened_late() -> None:
     with pytest.raises(Conflict):
         await session.send(open_of(GRANT, 4))
     await session.send(open_of(UUID(int=41), 4))
+
+
+async def test_a_sign_in_with_an_ended_grant_is_refused_late() -> None:
+    session = make(AgentKind.SFTP)
+    grant = FileGrant(
+        id=GRANT,
+        number=1,
+        expires_at=1.0,
+        actions=(),
+        jail="",
+        target=BucketTarget(connection_id=GRANT, provider="local"),
+    )
+    answer = AuthenticateAnswer(request_id=3, allowed=True, tenant_id=TENANT, grant=grant)
+    await session.send(answer)
+    session.enqueue(a_change(5, ended=[(GRANT, session.agent.id)]))
+    await session.send(answer)
+    assert await outgoing(session, 2) == [answer, AuthenticateAnswer(request_id=3, allowed=False)]
 
 
 async def test_ended_grants_are_forgotten_after_a_while() -> None:

@@ -23,7 +23,7 @@ from limen.edge.channel.errors import AgentRefused
 from limen.edge.channel.identity import Identity
 from limen.edge.channel.ports import ChannelHandler
 from limen.kernel.clock import Clock, SystemClock
-from limen.kernel.errors import LimenError, Unavailable
+from limen.kernel.errors import LimenError, Malformed, Unavailable
 from limen.runtime.tls import agent_client_context
 from limen.wire.agent import (
     MAX_MESSAGE_BYTES,
@@ -75,6 +75,7 @@ class Channel:
         self._calls: asyncio.Queue[m.Command] = asyncio.Queue()
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._connection: asyncio.Task[None] | None = None
+        self._socket: ClientConnection | None = None
         self._handler: ChannelHandler | None = None
         self._refusal: Refuse | None = None
 
@@ -90,9 +91,13 @@ class Channel:
 
         Raises:
             Unavailable: for every other message, when there is no connection.
+            ValueError: when it is larger than ``MAX_MESSAGE_BYTES``.
         """
         if not self.online and not isinstance(message, Receipt | Events):
             raise Unavailable("the control plane is not connected", fix="the agent reconnects by itself")
+        if len(encode(message)) > MAX_MESSAGE_BYTES:
+            # Before it is kept: it would fail again at every reconnection.
+            raise ValueError(f"{type(message).__name__} is larger than a message may be")
         self._step(m.Send(message))
 
     def applied_changed(self) -> None:
@@ -159,7 +164,7 @@ class Channel:
                 self._transmit(message)
             case m.HangUp(reason):
                 _log.info("channel closes", reason=reason)
-                self._put_out(None)
+                self._hang_up()
             case m.SaveCertificate(pem):
                 self._save_certificate(pem)
             case m.Fail(refusal):
@@ -175,10 +180,7 @@ class Channel:
         self._calls.put_nowait(command)
 
     def _transmit(self, message: Any) -> None:
-        data = encode(message)
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"{type(message).__name__} is larger than a message may be")
-        self._put_out(data)
+        self._put_out(encode(message))
 
     def _put_out(self, data: bytes | None) -> None:
         try:
@@ -186,10 +188,23 @@ class Channel:
         except asyncio.QueueFull:
             self._cut("the control plane reads too slowly")
 
+    def _hang_up(self) -> None:
+        self._put_out(None)
+        asyncio.get_running_loop().call_later(2 * CLOSE_SECONDS, self._abort, self._connection)
+
     def _cut(self, reason: str) -> None:
         _log.warning("channel is cut", reason=reason)
-        if self._connection is not None:
-            self._connection.cancel()
+        self._abort(self._connection)
+
+    def _abort(self, connection: "asyncio.Task[None] | None") -> None:
+        """End a connection without waiting for the peer. Closing it properly waits until all that was written has
+        left, which a peer that is gone makes last for ever."""
+        if connection is None or connection is not self._connection:
+            return
+        if self._socket is not None:
+            self._socket.transport.abort()
+        else:
+            connection.cancel()
 
     def _hello(self) -> Hello:
         assert self._handler is not None
@@ -260,13 +275,18 @@ class Channel:
 
     async def _talk(self, socket: ClientConnection, out: "asyncio.Queue[bytes | None]") -> None:
         writer = asyncio.create_task(self._write(socket, out))
+        self._socket = socket
         try:
             async for data in socket:
                 self._post(m.Arrived(decode(data, ToAgent)))
+        except Malformed:
+            socket.transport.abort()
+            raise
         finally:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, OSError, WebSocketException):
                 await writer
+            self._socket = None
 
     async def _write(self, socket: ClientConnection, out: "asyncio.Queue[bytes | None]") -> None:
         while True:
@@ -313,6 +333,8 @@ class Channel:
     async def _shut(self, worker: asyncio.Task[None]) -> None:
         if self._connection is not None and self._machine.phase is m.Phase.OVER:
             await asyncio.wait({self._connection}, timeout=CLOSE_SECONDS)  # let the goodbye leave
+        if self._socket is not None:
+            self._socket.transport.abort()
         tasks = [task for task in (self._connection, worker) if task is not None]
         for task in tasks:
             task.cancel()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from limen import __version__
 from limen.crypto import sealing
-from limen.edge.channel.errors import AgentRefused
+from limen.edge.channel.errors import AgentRefused, WrongClock
 from limen.edge.channel.identity import AgentFile, Identity, prepare_directory, save_identity, spki
 from limen.kernel.clock import Clock, SystemClock
 from limen.kernel.errors import Conflict, Denied, LimenError, Malformed, NotFound, Unavailable
@@ -112,7 +112,7 @@ async def renew_without_channel(identity: Identity, clock: Clock) -> bytes:
     """A fresh certificate (PEM) for an agent whose certificate has run out, proved with its key.
 
     Raises:
-        AgentRefused: the agent was removed, or its clock is wrong.
+        AgentRefused: the agent was removed, its clock is wrong, or its key is not the enrolled one.
         Unavailable: the server does not answer.
     """
     now = clock.now().timestamp()
@@ -128,8 +128,10 @@ async def renew_without_channel(identity: Identity, clock: Clock) -> bytes:
         answer = await _post(identity.agent.server + RENEW_PATH, request, authorities, RenewedCertificate)
     except NotFound as exc:
         raise AgentRefused(RefuseCode.REMOVED, exc.message, fix=exc.fix) from exc
-    except Malformed as exc:
+    except WrongClock as exc:
         raise AgentRefused(RefuseCode.CLOCK, exc.message, fix=exc.fix) from exc
+    except Malformed as exc:
+        raise AgentRefused(RefuseCode.IDENTITY, exc.message, fix=exc.fix) from exc
     return answer.certificate_pem.encode()
 
 
@@ -181,6 +183,8 @@ def _error(url: str, status: int, content: bytes) -> LimenError:
         problem = decode(content, dict[str, Any])
     except Malformed:
         problem = {}
-    message = str(problem.get("detail") or problem.get("title") or f"{url} answers with status {status}")
-    fix = str(problem.get("fix") or "")
-    return _ERRORS.get(status, Unavailable)(message, fix=fix)
+    if "code" not in problem:
+        # Not our answer: a proxy's, or another server's. It must not count as a word of the control plane.
+        return Unavailable(f"{url} answers with status {status}", fix="check the server's address, or try again later")
+    kind = WrongClock if problem["code"] == WrongClock.code else _ERRORS.get(status, Unavailable)
+    return kind(str(problem.get("detail") or f"{url} answers with status {status}"), fix=str(problem.get("fix") or ""))

@@ -17,3 +17,9 @@ class BadIdentity(Malformed):
     """The state directory holds no usable identity."""
 
     code = "agent-identity"
+
+
+class WrongClock(Malformed):
+    """The control plane says that this host's clock is wrong."""
+
+    code = "clock-skew"

@@ -6,7 +6,8 @@ Guarantees:
 - *No waiting.* ``send`` never blocks on the agent: the queue is bounded by count and bytes, and an agent that
   lets it fill is disconnected. A cut for one agent never waits for another.
 - *No resurrection.* After the change that ended a grant reached this session, an ``OpenGrant`` of that grant
-  cannot be sent any more, in whatever order the tasks of the control plane run.
+  cannot be sent any more, and a sign-in that was answered with it is refused, in whatever order the tasks of the
+  control plane run.
 - *One tenant.* A message of another tenant than the agent's cannot be sent.
 """
 
@@ -24,6 +25,7 @@ from limen.kernel.facts import Change
 from limen.wire.agent import (
     MAX_MESSAGE_TO_AGENT_BYTES,
     AppliedVersion,
+    AuthenticateAnswer,
     CloseGrants,
     Hello,
     OpenGrant,
@@ -79,6 +81,8 @@ class AgentSession:
             check_tenant(self.agent, tenant_id)
         if isinstance(message, OpenGrant) and message.tunnel.id in self._closed_grants:
             raise Conflict("the grant has ended meanwhile", fix="ask for access again")
+        if isinstance(message, AuthenticateAnswer) and message.grant and message.grant.id in self._closed_grants:
+            message = AuthenticateAnswer(request_id=message.request_id, allowed=False)
         self._ledger.sent(message)
         if isinstance(message, CloseGrants):
             self._remember(*(grant.id for grant in message.grants))
