@@ -101,4 +101,7 @@ def configure_logs(process: str, *, level: str = "info", json: bool = True, stre
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
+    # Libraries that log each request: what they say is known here already, and their URLs name hosts.
+    for chatty in ("httpx", "httpcore", "asyncssh", "websockets"):
+        logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
     structlog.contextvars.bind_contextvars(process=process)

@@ -12,7 +12,7 @@ from limen.engine.model import Effect
 from limen.kernel.access import ACTIONS_OF_KIND, Action, ResourceKind
 from limen.kernel.errors import Malformed
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,94}")
+MAX_NAME = 95
 MAX_SECONDS = 30 * 86400
 MAX_CONDITIONS = 16
 
@@ -23,8 +23,8 @@ def checked_name(name: str) -> str:
     Raises:
         Malformed: otherwise.
     """
-    if not _NAME.fullmatch(name):
-        raise Malformed("a policy name is 1 to 95 letters, digits, spaces or ._:/-", fix="choose another name")
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise Malformed(f"a policy name is 1 to {MAX_NAME} printable characters", fix="choose another name")
     return name
 
 
