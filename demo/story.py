@@ -160,7 +160,7 @@ class Story:
         arguments += ["--listen", f"{self.lab.address}:{self.sftp_port}"]
         door = self._start("sftp", [*LIMEN, "sftp", *arguments])
         self.users = {name: self._sftp_user(tenant) for name, tenant in self.tenants.items()}
-        door.wait_until(lambda: _listens(self.lab.address, self.sftp_port), 30, "the file door")
+        door.wait_until(self._file_door_ready, 30, "the file door")
         host_keys = run(["ssh-keyscan", "-p", str(self.sftp_port), self.lab.address])
         for user in self.users.values():
             user.known_hosts.write_text(host_keys)
@@ -313,6 +313,10 @@ class Story:
     def _gateway_online(self, name: str) -> bool:
         agents = self.tenants[name].owner.get("/agents")["agents"]
         return any(agent["kind"] == "gateway" and agent["connected"] for agent in agents)
+
+    def _file_door_ready(self) -> bool:
+        agents = self.operator.get("/platform/agents")["agents"]
+        return any(agent["connected"] for agent in agents) and _listens(self.lab.address, self.sftp_port)
 
     def keep_logs(self, directory: Path) -> None:
         """Copy the processes' logs before everything is removed."""

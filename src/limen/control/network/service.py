@@ -37,7 +37,6 @@ from limen.wire.agent import (
     OpenGrant,
     Reachable,
     Receipt,
-    ReceiptAck,
     RequestAccess,
     Sync,
     TunnelGrant,
@@ -201,9 +200,8 @@ class GatewayHandler:
             async with self._database.transaction(_tenant(session)) as tx:
                 await self._ledger.take_receipt(tx, receipt)
         except NotFound:
-            # Acknowledged all the same, or the gateway would send it for ever; it is not one of its grants.
+            # Not an error, or the gateway would send it for ever: the channel acknowledges what was handled.
             _log.warning("receipt for a grant that is not this gateway's", agent_id=str(session.agent.id))
-        await session.send(ReceiptAck(tenant_id=message.tenant_id, grant_id=message.grant_id))
 
 
 class ClientHandler:
