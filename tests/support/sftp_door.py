@@ -122,10 +122,11 @@ class ScriptedControl:
             return no
         if asked.probe:
             return AuthenticateAnswer(request_id=asked.request_id, allowed=True)
-        grant = self._grant(login)
+        grant = self.make_grant(login)
         return AuthenticateAnswer(request_id=asked.request_id, allowed=True, tenant_id=login.tenant_id, grant=grant)
 
-    def _grant(self, login: Login) -> FileGrant:
+    def make_grant(self, login: Login) -> FileGrant:
+        """A grant as the policy administrator would issue it."""
         grant_id = uuid4()
         target = login.target
         if login.access_key is not None:
@@ -162,6 +163,7 @@ class RunningDoor:
     control: ScriptedControl
     port: int
     root: Path
+    connector: StorageConnector
 
     def local(self, tenant_id: UUID | None = None, **options: object) -> Login:
         """A login to the local folder ``share`` of a tenant."""
@@ -206,16 +208,15 @@ async def running_door(
     settings = StorageSettings(
         local_root, private_endpoints, limits=storage_limits or Limits(connect=2, idle=5, tries=2, pause=0.05)
     )
-    door = Door(
-        control, StorageConnector(settings, open_sealed), limits=limits or ConnectionLimits(), max_events=max_events
-    )
+    connector = StorageConnector(settings, open_sealed)
+    door = Door(control, connector, limits=limits or ConnectionLimits(), max_events=max_events)
     control.door = door
     acceptor = await listen(door, HOST_KEYS, "127.0.0.1", 0, login_seconds=login_seconds)
     running = asyncio.create_task(door.run())
     await door.welcomed(Welcome(now=time.time(), heartbeat_seconds=5, lease_seconds=lease))
     await door.lease(lease)
     try:
-        yield RunningDoor(door, control, acceptor.get_port(), local_root)
+        yield RunningDoor(door, control, acceptor.get_port(), local_root, connector)
     finally:
         acceptor.close()
         running.cancel()

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from limen.edge.sftp.storage.s3 import S3Bucket
 from limen.wire.agent import BucketTarget
 from tests.support.seaweed import Seaweed
 from tests.support.sftp_door import Login, OpenSsh, RunningDoor
@@ -144,3 +146,32 @@ async def test_what_a_bucket_cannot_do_is_refused_and_changes_nothing(
     result = await ssh.sftp("ana.share", "ln -s f.bin link")
     assert result.status != 0
     assert "nsupported" in result.output
+
+
+@pytest.mark.row("F10")
+async def test_orphans_of_a_killed_agent_are_swept_within_the_jail_only(
+    door: RunningDoor, login: Login, seaweed: Seaweed, bucket: str
+) -> None:
+    client = seaweed.client()
+    for key in (PREFIX + "orphan.bin", "customers/acme/bea/other.bin"):
+        await asyncio.to_thread(lambda key=key: client.create_multipart_upload(Bucket=bucket, Key=key))
+    grant = door.control.make_grant(login)
+    jail, storage = await door.connector.open(login.tenant_id, grant)
+    assert isinstance(storage, S3Bucket)
+    assert await storage.sweep(jail.root, datetime.now(UTC) - timedelta(days=1)) == 0
+    assert await storage.sweep(jail.root, datetime.now(UTC) + timedelta(minutes=1)) == 1
+    await storage.close()
+    assert await asyncio.to_thread(seaweed.pending_uploads, bucket) == ["customers/acme/bea/other.bin"]
+
+
+async def test_a_directory_beyond_the_limit_is_refused_before_anything_moves(
+    door: RunningDoor, ssh: OpenSsh, login: Login, seaweed: Seaweed, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limen.edge.sftp.storage.s3.MAX_RENAME_OBJECTS", 3)
+    client = seaweed.client()
+    for number in range(4):
+        key = f"{PREFIX}many/{number}"
+        await asyncio.to_thread(lambda key=key: client.put_object(Bucket=bucket, Key=key, Body=b"x"))
+    result = await ssh.sftp("ana.share", "rename many more")
+    assert result.status != 0
+    assert sorted(await listing(seaweed, bucket)) == [f"{PREFIX}many/{number}" for number in range(4)]

@@ -13,11 +13,12 @@ Rules:
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+import structlog
 
 from limen.edge.sftp import protocol as sftp
 from limen.edge.sftp.jail import BadName, Jail, JailedPath
@@ -29,7 +30,7 @@ from limen.edge.sftp.storage.errors import Exists, IsDirectory, Missing, Storage
 from limen.kernel.access import Action
 from limen.kernel.errors import Conflict, Denied, LimenError, Unavailable
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 MAX_UPLOADS: Final = 8
 MAX_READERS: Final = 16
@@ -392,7 +393,7 @@ class FileSession:
 
     def _note(self, exc: LimenError) -> None:
         if isinstance(exc, StorageError) and exc.diagnosis:
-            log.warning("storage: %s", exc.diagnosis)
+            log.warning("a storage request failed", diagnosis=exc.diagnosis)
 
     def _room(self, kind: type[_Handle], limit: int) -> None:
         if sum(isinstance(handle, kind) for handle in self._handles.values()) >= limit:

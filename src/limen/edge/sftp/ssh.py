@@ -74,7 +74,7 @@ async def listen(
         host,
         port,
         server_factory=lambda: DoorServer(door),
-        server_host_keys=keys,
+        server_host_keys=_without_sha1(keys),
         server_version="Limen",
         kex_algs=KEX,
         encryption_algs=CIPHERS,
@@ -93,6 +93,14 @@ async def listen(
         x11_forwarding=False,
         send_server_host_keys=False,
     )
+
+
+def _without_sha1(keys: list[asyncssh.SSHKey]) -> list[asyncssh.SSHKeyPair]:
+    """Host keys that never sign with SHA-1: asyncssh offers ``ssh-rsa`` beside rsa-sha2 (RFC 8332)."""
+    pairs = list(asyncssh.load_keypairs(keys))
+    for pair in pairs:
+        pair.host_key_algorithms = [name for name in pair.host_key_algorithms if name != b"ssh-rsa"]
+    return pairs
 
 
 class DoorServer(asyncssh.SSHServer):

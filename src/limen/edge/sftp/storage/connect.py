@@ -18,15 +18,17 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import structlog
+
 from limen.edge.sftp.jail import Jail, check_segment
 from limen.edge.sftp.ports import Storage
-from limen.edge.sftp.storage.errors import Refused, Unreachable
+from limen.edge.sftp.storage.errors import Refused, StorageError, Unreachable
 from limen.edge.sftp.storage.local import LocalFolder
 from limen.edge.sftp.storage.rest import Bucket, Limits, S3Calls, http_client
 from limen.edge.sftp.storage.s3 import S3Bucket, object_store
@@ -34,8 +36,14 @@ from limen.edge.sftp.storage.sigv4 import Keys
 from limen.kernel.errors import LimenError
 from limen.wire.agent import BucketTarget, FileGrant
 
+log = structlog.get_logger(__name__)
+
 PARTS_IN_PROCESS: Final = 32
 """Parts under way over all sessions: 8 MiB each, so 256 MiB."""
+
+ORPHAN_AGE: Final = timedelta(days=1)
+SWEEP_EVERY: Final = timedelta(hours=1)
+MAX_SWEPT: Final = 10_000
 
 OpenSealed = Callable[[UUID, UUID, UUID, bytes], bytes]
 """(tenant, connection, grant, blob) -> plaintext; raises a ``LimenError`` when the blob is not for this agent."""
@@ -59,6 +67,8 @@ class StorageConnector:
         self._open_sealed = open_sealed
         self._slots = asyncio.Semaphore(PARTS_IN_PROCESS)
         self._tls: ssl.SSLContext | None = None
+        self._swept: dict[tuple[UUID, str], datetime] = {}
+        self._sweeping: set[asyncio.Task[None]] = set()
 
     async def open(self, tenant_id: UUID, grant: FileGrant) -> tuple[Jail, Storage]:
         """The jail and the storage of ``grant``.
@@ -72,7 +82,7 @@ class StorageConnector:
         if target.provider == "local":
             return jail, await self._local(tenant_id, target, jail)
         if target.provider == "s3":
-            return jail, await self._s3(tenant_id, grant)
+            return jail, await self._s3(tenant_id, grant, jail)
         raise Refused("this agent does not know the connection's provider")
 
     async def _local(self, tenant_id: UUID, target: BucketTarget, jail: Jail) -> Storage:
@@ -89,7 +99,7 @@ class StorageConnector:
         await folder.prepare(jail.root)
         return folder
 
-    async def _s3(self, tenant_id: UUID, grant: FileGrant) -> Storage:
+    async def _s3(self, tenant_id: UUID, grant: FileGrant, jail: Jail) -> Storage:
         target, limits = grant.target, self._settings.limits
         keys = self._keys(tenant_id, grant)
         bucket = Bucket(target.endpoint, target.bucket, target.region or "us-east-1")
@@ -97,7 +107,22 @@ class StorageConnector:
         client = http_client(limits, verify=self._tls_context())
         calls = S3Calls(bucket, keys, client, lambda: datetime.now(UTC), limits)
         store = object_store(bucket, keys, limits, self._settings.ca_pem)
-        return S3Bucket(calls, store, client, self._slots)
+        storage = S3Bucket(calls, store, client, self._slots)
+        self._sweep_sometimes(target.connection_id, storage, jail)
+        return storage
+
+    def _sweep_sometimes(self, connection_id: UUID, storage: S3Bucket, jail: Jail) -> None:
+        """Orphans of an agent that was killed are found by the next session in the same jail, at most hourly."""
+        now = datetime.now(UTC)
+        place = (connection_id, jail.root.key)
+        if place in self._swept and now - self._swept[place] < SWEEP_EVERY:
+            return
+        if len(self._swept) >= MAX_SWEPT:
+            self._swept.clear()
+        self._swept[place] = now
+        task = asyncio.create_task(_sweep(storage, jail, now - ORPHAN_AGE))
+        self._sweeping.add(task)
+        task.add_done_callback(self._sweeping.discard)
 
     def _keys(self, tenant_id: UUID, grant: FileGrant) -> Keys:
         credential = grant.target.credential
@@ -135,3 +160,15 @@ class StorageConnector:
             raise Unreachable("the endpoint's name does not resolve") from None
         if not all(ipaddress.ip_address(address[4][0]).is_global for address in found):
             raise Refused("the endpoint is in a private network; this agent allows that with --private-endpoints")
+
+
+async def _sweep(storage: S3Bucket, jail: Jail, before: datetime) -> None:
+    try:
+        aborted = await storage.sweep(jail.root, before)
+    except StorageError as exc:
+        log.info("unfinished uploads could not be looked for", diagnosis=exc.diagnosis)
+    except RuntimeError:
+        pass  # the session ended first and took its HTTP client with it; the next one looks again
+    else:
+        if aborted:
+            log.warning("unfinished uploads of more than a day ago were aborted", count=aborted)

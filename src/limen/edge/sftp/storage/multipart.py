@@ -12,13 +12,14 @@ Rules:
 """
 
 import asyncio
-import logging
 from typing import Final
+
+import structlog
 
 from limen.edge.sftp.storage.errors import Missing, StorageError, TooLarge
 from limen.edge.sftp.storage.rest import S3Calls
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 PART_BYTES: Final = 8 << 20
 LARGE_PART_BYTES: Final = 64 << 20
@@ -145,4 +146,4 @@ class MultipartUpload:
                 failure = exc.diagnosis
             else:
                 return
-        log.error("an unfinished upload could not be aborted, a later sweep will: %s", failure)
+        log.error("an unfinished upload could not be aborted; a later sweep will", diagnosis=failure)

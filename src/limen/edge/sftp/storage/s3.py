@@ -8,13 +8,13 @@ when one fails.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import httpx
 import obstore
+import structlog
 from obstore.exceptions import (
     BaseError,
     PermissionDeniedError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # type stubs only, not importable at run time
     from obstore import GetOptions
     from obstore.store import ClientConfig
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 MAX_RENAME_OBJECTS: Final = 1000
 MAX_COPY_BYTES: Final = 5 << 30
@@ -240,7 +240,7 @@ class S3Bucket:
             try:
                 await self._calls.delete(key)
             except StorageError as exc:
-                log.error("a copy of an abandoned directory rename could not be removed: %s", exc.diagnosis)
+                log.error("a copy of an abandoned directory rename could not be removed", diagnosis=exc.diagnosis)
 
 
 class _S3Reader:
