@@ -44,8 +44,10 @@ M = TypeVar("M")
 class ScriptedAgent:
     """A real agent process without a channel; see :mod:`tests.support.network_agent`."""
 
-    def __init__(self, lab: Lab, kind: str, tenant: UUID, state: Path, port: int = 51820) -> None:
-        self.id = uuid4()
+    def __init__(
+        self, lab: Lab, kind: str, tenant: UUID, state: Path, port: int = 51820, agent_id: UUID | None = None
+    ) -> None:
+        self.id = agent_id or uuid4()
         self.process = lab.start(
             kind, "-m", "tests.support.network_agent", kind, str(self.id), str(tenant), str(port), str(state)
         )
@@ -98,6 +100,15 @@ class Site:
         self.gateway.say("M", Sync(tenant_id=self.tenant, version=self.version))
         self.gateway.say("L", str(lease))
         return self
+
+    def restart_gateway(self, lease: float = 60.0) -> None:
+        """Kill the gateway and start it again under the same identity."""
+        self.gateway.process.kill()
+        self.gateway.process.wait()
+        self.gateway = ScriptedAgent(self.lab, "gateway", self.tenant, self.state, agent_id=self.gateway.id)
+        self.gateway.say("W", self.welcome(GATEWAY_ADDRESS, lease))
+        self.gateway.say("M", Sync(tenant_id=self.tenant, version=self.version))
+        self.gateway.say("L", str(lease))
 
     def welcome(self, address: str, lease: float = 60.0) -> Welcome:
         """A greeting for the agent with this tunnel address."""
@@ -202,6 +213,10 @@ class Site:
         """Start to fetch; :meth:`Fetch.result` waits for it."""
         arguments = ("-m", "tests.support.network_traffic", "fetch", place, str(blocks), str(timeout))
         return Fetch(self.lab.start("client", *arguments))
+
+    def ping(self, host: str, timeout: float = 2.0) -> "Fetch":
+        """Start one ICMP echo request from the client."""
+        return Fetch(self.lab.start("client", "-m", "tests.support.network_traffic", "ping", host, str(timeout)))
 
     def stream(self, place: str) -> "Fetch":
         """Start an endless transfer."""

@@ -4,9 +4,12 @@ import contextlib
 import hashlib
 import json
 import socket
+import struct
 import sys
 import threading
 import time
+
+from limen.edge.client.packets import checksum
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 QUIET_SECONDS = 1.5
@@ -72,10 +75,26 @@ def stream(place: str) -> None:
     print(json.dumps({"last": last, "bytes": size, "error": error, "ended": time.time()}), flush=True)
 
 
+def ping(host: str, timeout: str = "2") -> None:
+    """Send one ICMP echo request; whether its reply came."""
+    echo = struct.pack(">BBHHH", 8, 0, 0, 77, 1)
+    echo = struct.pack(">BBHHH", 8, 0, checksum(echo), 77, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        deadline = time.monotonic() + float(timeout)
+        raw.sendto(echo, (host, 0))
+        answered = False
+        while not answered and (left := deadline - time.monotonic()) > 0:
+            raw.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                data, (source, _) = raw.recvfrom(2048)
+                answered = source == host and data[20] == 0
+    print(json.dumps({"answered": answered}), flush=True)
+
+
 def _connect(place: str, timeout: float) -> socket.socket:
     host, _, port = place.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=timeout)
 
 
 if __name__ == "__main__":
-    {"serve": serve, "fetch": fetch, "stream": stream}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "fetch": fetch, "stream": stream, "ping": ping}[sys.argv[1]](*sys.argv[2:])

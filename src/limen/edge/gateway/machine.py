@@ -10,9 +10,10 @@ Rules:
    up to V were made.
 4. A closed or expired grant never opens again: its id is remembered, and a late ``OpenGrant`` of it is ignored.
    Ignored or expired on arrival means no ``Opened``; the control plane then gives up waiting.
-5. A peer exists exactly while one of its grants is live. It is added after the filter is open and removed after
-   the filter is shut. The last grant of a peer takes it away, so that its next one starts with a new handshake.
-6. When the lease lapses every grant is *shelved*: cut, but not over. The next ``Sync`` opens it again or ends it.
+5. A peer exists exactly while one of its grants is live or shelved. It is added after the filter is open and removed
+   after the filter is shut. The last grant of a peer takes it away, so that its next one starts with a new handshake.
+6. When the lease lapses every grant is *shelved*: cut, but not over. The next ``Sync`` opens it again or ends it. Its
+   peer stays: a client notices the loss of a session only after 15 s, and to shut is what the filter is for.
 7. Every grant that was ever held here, or is closed here, is settled exactly once: with a receipt.
 8. A message of another tenant is an error. A grant that cannot be enforced (IPv6 prefix, damaged key) is settled at
    once as malformed, and never opens.
@@ -117,10 +118,10 @@ class GatewayMachine:
     def lapsed(self, now: float) -> list[Command]:
         """The lease is over (rule 6)."""
         commands = self.tick(now)
-        shelved = [self._take(grant_id) for grant_id in list(self._live)]
-        self._shelved |= {grant.id: grant for grant in shelved}
-        cut: list[Command] = [CutGrants(tuple(grant.number for grant in shelved))] if shelved else []
-        return [*commands, Lapse(), *cut, *self._peer_changes()]
+        numbers = tuple(grant.number for grant in self._live.values())
+        self._shelved |= self._live
+        self._live.clear()
+        return [*commands, Lapse(), *([CutGrants(numbers)] if numbers else [])]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed; the kernel has cut what expired already, this tidies up and reports."""
@@ -184,9 +185,7 @@ class GatewayMachine:
 
     def _start(self, grants: list[TunnelGrant]) -> list[Command]:
         for grant in grants:
-            self._shelved.pop(grant.id, None)
-            if grant.id in self._live:
-                self._take(grant.id)
+            self._take(grant.id)
             self._live[grant.id] = grant
             self._grants_of_peer.setdefault(grant.peer_public_key, set()).add(grant.id)
             self._touched_peers[grant.peer_public_key] = None
@@ -199,8 +198,8 @@ class GatewayMachine:
         settled: list[Command] = []
         for grant, reason in grants:
             if grant.id in self._live:
-                numbers.append(self._take(grant.id).number)
-            self._shelved.pop(grant.id, None)
+                numbers.append(grant.number)
+            self._take(grant.id)
             self._remember(grant.id)
             cut_at = grant.expires_at if reason == EXPIRED and isinstance(grant, TunnelGrant) else None
             settled.append(Settle(ClosedGrant(id=grant.id, number=grant.number, reason=reason), cut_at))
@@ -210,11 +209,11 @@ class GatewayMachine:
     def _held(self, grant_id: UUID) -> TunnelGrant | None:
         return self._live.get(grant_id) or self._shelved.get(grant_id)
 
-    def _take(self, grant_id: UUID) -> TunnelGrant:
-        grant = self._live.pop(grant_id)
-        self._grants_of_peer[grant.peer_public_key].discard(grant_id)
-        self._touched_peers[grant.peer_public_key] = None
-        return grant
+    def _take(self, grant_id: UUID) -> None:
+        grant = self._live.pop(grant_id, None) or self._shelved.pop(grant_id, None)
+        if grant is not None:
+            self._grants_of_peer[grant.peer_public_key].discard(grant_id)
+            self._touched_peers[grant.peer_public_key] = None
 
     def _peer_changes(self) -> list[Command]:
         removed: list[Command] = []
@@ -226,8 +225,9 @@ class GatewayMachine:
                 if self._peers.pop(key, None) is not None:
                     removed.append(RemovePeer(key))
                 continue
-            where = self._live[max(grants)].peer_address  # UUIDv7: the newest grant knows best
-            if self._peers.get(key) != where:
+            newest = self._held(max(grants))  # UUIDv7 are ordered by time
+            where = newest.peer_address if newest is not None else ""
+            if where and self._peers.get(key) != where:
                 self._peers[key] = where
                 added.append(AddPeer(key, where))
         self._touched_peers.clear()
