@@ -55,9 +55,9 @@ async def test_connect_a_bucket_and_let_a_person_in(world: FilesWorld) -> None:
     keys = f"/api/v1/sftp-users/{user['id']}/keys"
     key = await client.post(keys, json={"public_key": KEY, "expires_at": "2099-01-01T00:00:00Z"})
     assert key.status_code == 201, key.text
-    assert len((await client.get(keys)).json()) == 1
+    assert len((await client.get(keys)).json()["keys"]) == 1
     password = (await client.put(f"/api/v1/sftp-users/{user['id']}/password", json={})).json()["password"]
-    listed = (await client.get("/api/v1/sftp-users")).json()
+    listed = (await client.get("/api/v1/sftp-users")).json()["users"]
     assert listed[0]["has_password"]
     assert password not in (await client.get("/api/v1/sftp-users")).text
     await world.allow(tenant, UUID(person), UUID(connection["id"]))
@@ -68,5 +68,5 @@ async def test_connect_a_bucket_and_let_a_person_in(world: FilesWorld) -> None:
     assert not (await world.sign_in.authenticate(world.agent.id, claim)).allowed
     assert (await client.delete(f"/api/v1/sftp-users/{user['id']}")).status_code == 204
     assert (await client.delete(f"/api/v1/connections/{connection['id']}")).status_code == 204
-    assert (await client.get("/api/v1/connections")).json() == []
+    assert (await client.get("/api/v1/connections")).json() == {"connections": []}
     await client.aclose()

@@ -289,8 +289,9 @@ async def test_the_routes_of_tokens_and_workloads(world: VaultWorld, sides: tupl
     assert (await owner.delete(f"/workloads/{a.workload}")).status_code == 404
     assert (await owner.post(f"/workloads/{a.workload}/token", json={})).status_code == 404
     listed = await owner.get("/workloads")
-    assert [workload["id"] for workload in listed.json()] == [str(b.workload)]
-    assert [token["id"] for token in (await owner.get("/vault/tokens")).json()] == [str(b.issued.token.id)]
+    assert [workload["id"] for workload in listed.json()["workloads"]] == [str(b.workload)]
+    own = (await owner.get("/vault/tokens")).json()["tokens"]
+    assert [token["id"] for token in own] == [str(b.issued.token.id)]
     assert await _everything(world, a.tenant) == before
     # Nobody, and somebody without the permission.
     for method, path in (("GET", "/vault/tokens"), ("POST", "/vault/tokens"), ("GET", "/workloads")):

@@ -55,6 +55,12 @@ class CheckpointList(View):
     checkpoints: list[dict[str, Any]]
 
 
+class PublicKey(View):
+    """The Ed25519 key, in hex, that checkpoints are signed with. For comparing: a verifier takes it from elsewhere."""
+
+    public_key: str
+
+
 def router(database: Database, exporter: Exporter) -> SecureRouter:
     """The routes of this room."""
     routes = SecureRouter(tags=["audit"])
@@ -114,6 +120,11 @@ def router(database: Database, exporter: Exporter) -> SecureRouter:
         """The newest signed checkpoints over this tenant's records; keep one elsewhere to detect a rewritten past."""
         async with database.transaction(tenant_of(who)) as tx:
             return CheckpointList(checkpoints=await recent_checkpoints(tx, limit))
+
+    @routes.read("/audit/public-key", Permission.READ_AUDIT)
+    async def public_key() -> PublicKey:
+        """The key in use; the same that ``limen up`` writes to ``audit.pub``."""
+        return PublicKey(public_key=(await exporter.public_key()).hex())
 
     return routes
 

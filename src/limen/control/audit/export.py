@@ -90,6 +90,10 @@ class Exporter:
         start = lines.header(tenant_id, public_key, now, since=window.since, until=window.until)
         return self._stream(tenant_id, window, head[0].seal.number, start)
 
+    async def public_key(self) -> bytes:
+        """The key that checkpoints are signed with: 32 raw bytes of Ed25519."""
+        return await self._signer.public_key()
+
     async def _stream(self, tenant_id: UUID, window: Window, head: int, header: lines.Object) -> AsyncIterator[bytes]:
         yield lines.line(header)
         records = done = 0

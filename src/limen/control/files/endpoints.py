@@ -59,6 +59,12 @@ class ConnectionView(View):
     created_at: datetime
 
 
+class ConnectionList(View):
+    """Connections, by name."""
+
+    connections: list[ConnectionView]
+
+
 class NewSftpUser(Body):
     """A way into a connection for a person. No actions means all; no sources means from anywhere (password)."""
 
@@ -85,6 +91,12 @@ class SftpUserView(View):
     created_at: datetime
 
 
+class SftpUserList(View):
+    """SFTP users."""
+
+    users: list[SftpUserView]
+
+
 class NewKey(Body):
     """An OpenSSH public key line."""
 
@@ -101,6 +113,12 @@ class KeyView(View):
     fingerprint: str
     sources: list[str]
     expires_at: datetime | None
+
+
+class KeyList(View):
+    """The keys of one SFTP user."""
+
+    keys: list[KeyView]
 
 
 class NewPassword(Body):
@@ -175,8 +193,9 @@ def _connection_routes(routes: SecureRouter, connections: ConnectionService) -> 
         return IntakeKeyView(public_key=b64encode(await connections.intake_key(tenant_of(who))).decode())
 
     @routes.read("/connections", Permission.READ_RESOURCES)
-    async def list_connections(who: Caller) -> list[ConnectionView]:
-        return [connection_view(one) for one in await connections.list_all(tenant_of(who))]
+    async def list_connections(who: Caller) -> ConnectionList:
+        found = await connections.list_all(tenant_of(who))
+        return ConnectionList(connections=[connection_view(one) for one in found])
 
     @routes.act("/connections", Permission.MANAGE_RESOURCES, status_code=201)
     async def create_connection(who: Caller, body: NewConnection) -> ConnectionView:
@@ -201,10 +220,11 @@ def _user_routes(routes: SecureRouter, connections: ConnectionService, users: Sf
         return {one.id: one.slug for one in await connections.list_all(tenant_id)}
 
     @routes.read("/sftp-users", Permission.READ_RESOURCES)
-    async def list_users(who: Caller, connection_id: UUID | None = None) -> list[SftpUserView]:
+    async def list_users(who: Caller, connection_id: UUID | None = None) -> SftpUserList:
         tenant_id = tenant_of(who)
         names = await slugs(tenant_id)
-        return [user_view(user, names) for user in await users.list_all(tenant_id, connection_id)]
+        found = await users.list_all(tenant_id, connection_id)
+        return SftpUserList(users=[user_view(user, names) for user in found])
 
     @routes.act("/sftp-users", Permission.MANAGE_DIRECTORY, status_code=201)
     async def create_user(who: Caller, body: NewSftpUser) -> SftpUserView:
@@ -228,8 +248,8 @@ def _user_routes(routes: SecureRouter, connections: ConnectionService, users: Sf
 
 def _credential_routes(routes: SecureRouter, users: SftpUserService) -> None:
     @routes.read("/sftp-users/{user_id}/keys", Permission.READ_RESOURCES)
-    async def list_keys(who: Caller, user_id: UUID) -> list[KeyView]:
-        return [key_view(key) for key in await users.keys(tenant_of(who), user_id)]
+    async def list_keys(who: Caller, user_id: UUID) -> KeyList:
+        return KeyList(keys=[key_view(key) for key in await users.keys(tenant_of(who), user_id)])
 
     @routes.act("/sftp-users/{user_id}/keys", Permission.MANAGE_DIRECTORY, status_code=201)
     async def add_key(who: Caller, user_id: UUID, body: NewKey) -> KeyView:

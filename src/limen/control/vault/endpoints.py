@@ -62,6 +62,18 @@ class WorkloadView(View):
     created_at: datetime
 
 
+class TokenList(View):
+    """One's own live tokens, without their secrets."""
+
+    tokens: list[TokenView]
+
+
+class WorkloadList(View):
+    """Active workloads."""
+
+    workloads: list[WorkloadView]
+
+
 def _token_view(token: Token) -> TokenView:
     return TokenView(
         id=token.id,
@@ -96,17 +108,18 @@ def router(vault: VaultService) -> SecureRouter:
         return _issued_view(await vault.tokens.issue_to_person(tenant_of(who), _person_of(who), who.actor, body.wish()))
 
     @routes.read("/vault/tokens", Permission.SELF)
-    async def list_tokens(who: Caller) -> list[TokenView]:
+    async def list_tokens(who: Caller) -> TokenList:
         found = await vault.tokens.list_of_person(tenant_of(who), _person_of(who))
-        return [_token_view(token) for token in found]
+        return TokenList(tokens=[_token_view(token) for token in found])
 
     @routes.remove("/vault/tokens/{token_id}", Permission.SELF, status_code=204)
     async def revoke_token(who: Caller, token_id: UUID) -> None:
         await vault.tokens.revoke_of_person(tenant_of(who), _person_of(who), token_id, who.actor)
 
     @routes.read("/workloads", Permission.READ_DIRECTORY)
-    async def list_workloads(who: Caller) -> list[WorkloadView]:
-        return [_workload_view(workload) for workload in await vault.workloads.list_active(tenant_of(who))]
+    async def list_workloads(who: Caller) -> WorkloadList:
+        found = await vault.workloads.list_active(tenant_of(who))
+        return WorkloadList(workloads=[_workload_view(workload) for workload in found])
 
     @routes.act("/workloads", Permission.MANAGE_DIRECTORY, status_code=201)
     async def create_workload(who: Caller, body: NewWorkload) -> WorkloadView:

@@ -160,7 +160,7 @@ class SftpUserService:
         async with self._database.transaction(tenant_id) as tx:
             found = await self._found(tx, user_id)
             if not await store.delete_key(tx, user_id, key_id):
-                raise NotFound("no such key", fix="list the user's keys")
+                raise NotFound("no such key", fix="list them with 'limen sftp-user keys'")
             tx.fact_changed(Fact(FactKind.CREDENTIAL, key_id))
             await self._record(tx, actor, "remove-key", found, {"key": str(key_id)})
 
@@ -176,7 +176,7 @@ class SftpUserService:
     async def _found(self, tx: Tx, user_id: UUID) -> SftpUser:
         found = await store.user(tx, user_id)
         if found is None:
-            raise NotFound("no such SFTP user", fix="list them with GET /sftp-users")
+            raise NotFound("no such SFTP user", fix="list them with 'limen sftp-user list'")
         return found
 
     async def _record(
