@@ -269,6 +269,14 @@ def test_another_tenants_message_is_an_error() -> None:
         Talk().machine.received(Reachable(tenant_id=OTHER_TENANT, version=9, resources=(WEB,)), 0)
 
 
+def test_a_network_that_holds_its_own_gateway_is_refused() -> None:
+    around = resource("192.0.2.0/24")
+    talk, first = Talk(around), packet("192.0.2.77", 443)
+    talk.trapped(first)
+    assert talk.allow(around)[1] == [Refuse((first,), PROHIBITED)]
+    assert "its own gateway" in talk.machine.status()["denials"][0]["reason"]
+
+
 def test_ipv6_resources_are_left_alone() -> None:
     assert Talk().reachable(resource("fd00::/64"), version=2) == [Reply(Applied(tenant_id=TENANT, version=2))]
 

@@ -19,12 +19,14 @@ Rules:
    present key and endpoint, or a denial. An answer that is not the policy's word (no gateway is back yet, after the
    control plane restarted) leaves a live grant alone: the gateway still holds it or will say so.
 
+8. A network that contains its gateway's own endpoint is refused: the tunnel would lead into itself.
+
 Times are Unix seconds on the control plane's clock.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from uuid import UUID
 
@@ -269,13 +271,25 @@ class ClientMachine:
         if asked is None or asked[0] != answer.request_id:
             return
         del self._pending[answer.resource_id]
-        if answer.allowed and answer.grant_id is not None and answer.peer is not None and answer.expires_at > now:
+        if answer.peer is not None and self._would_loop(answer.resource_id, answer.peer):
+            reason = "this network contains the address of its own gateway, so that the tunnel would lead into itself"
+            fix = "ask an administrator to define the resource without that address"
+            self._deny(answer.resource_id, Denial(now, reason, fix, PROHIBITED))
+        elif answer.allowed and answer.grant_id is not None and answer.peer is not None and answer.expires_at > now:
             self._grants[answer.resource_id] = HeldGrant(
                 answer.grant_id, answer.resource_id, answer.expires_at, answer.peer
             )
             self._denied.pop(answer.resource_id, None)
         elif answer.resource_id not in self._grants or answer.code in _POLICY_CODES:
             self._deny(answer.resource_id, Denial(now, answer.reason, answer.fix, PROHIBITED))
+
+    def _would_loop(self, resource_id: UUID, peer: TunnelPeer) -> bool:
+        known = self._known.get(resource_id)
+        host = peer.endpoint.rpartition(":")[0]
+        try:
+            return known is not None and IPv4Address(host) in known.network
+        except ValueError:
+            return False  # an IPv6 endpoint lies in no IPv4 prefix
 
     def _deny(self, resource_id: UUID, denial: Denial) -> None:
         self._grants.pop(resource_id, None)
