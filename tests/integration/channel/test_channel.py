@@ -86,9 +86,9 @@ async def test_an_agent_connects_syncs_and_gets_its_lease_at_once(plane: Plane, 
     identity, edge = await plane.agent(tenants.a), Edge()
     async with running_channel(identity, edge) as (channel, task):
         # Beats are 10 s apart: the lease after so short a time is the one of rule 4.
-        await until(lambda: edge.count("lease") == 1, 5.0)
+        await until(lambda: edge.count("lease") >= 1, 5.0)
         kinds = [kind for kind, _ in edge.log]
-        assert kinds == ["welcomed", "received", "lease"]
+        assert kinds[:3] == ["welcomed", "received", "lease"]
         assert 55.0 < edge.log[2][1] <= 60.0
         session = plane.hub.session(identity.agent_id)
         assert session is not None
@@ -107,6 +107,14 @@ async def test_an_agent_connects_syncs_and_gets_its_lease_at_once(plane: Plane, 
             return
         await asyncio.sleep(0.01)
     pytest.fail(f"not audited: {actions}")
+
+
+@pytest.mark.row("T5")
+async def test_an_agent_with_nothing_to_sync_gets_its_lease_at_once(plane: Plane) -> None:
+    identity, edge = await plane.agent(None, SFTP), Edge()
+    async with running_channel(identity, edge):
+        # Beats are 10 s apart; a file agent without sessions must not refuse sign-ins for so long.
+        await until(lambda: edge.count("lease") >= 1, 5.0)
 
 
 async def test_welcome_carries_the_tunnel(plane: Plane, tenants: Tenants) -> None:
