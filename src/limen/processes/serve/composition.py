@@ -9,6 +9,9 @@ from limen.api.access import SessionAuthenticator
 from limen.api.app import AppSettings, create_app
 from limen.api.health import database_check
 from limen.api.hosts import HostRules
+from limen.console.app import console_app
+from limen.console.live import OpenPages
+from limen.console.pages import Desk
 from limen.control.audit.checkpoint_file import CheckpointFile
 from limen.control.audit.endpoints import router as audit_router
 from limen.control.audit.export import Exporter
@@ -62,6 +65,7 @@ class ControlPlane:
     cipher: CustodyFieldCipher
     clock: Clock
     feed: ChangeFeed
+    pages: OpenPages
     hub: AgentHub
     channel: ChannelServer
     ledger: GrantLedger
@@ -114,12 +118,16 @@ def compose(
     hub.register(AgentKind.SFTP, FileAgents(database, sign_in, ledger, clock))
     hub.register(AgentKind.CLIENT, ClientHandler(database, administrator, ledger, resources, hub, openings))
     feed.subscribe(hub.dispatch)
+    pages = OpenPages()
+    feed.subscribe(pages.dispatch)
+    ledger.watchers.append(pages.touch)
     return ControlPlane(
         database=database,
         keyd=keyd,
         cipher=cipher,
         clock=clock,
         feed=feed,
+        pages=pages,
         hub=hub,
         channel=ChannelServer(hub, registry, clock),
         ledger=ledger,
@@ -167,5 +175,21 @@ def application(settings: ServeSettings, plane: ControlPlane, authorities: Autho
         routers(plane),
         health={"database": database_check(plane.database), "keyd": plane.keyd.health},
         routes=routes,
-        mounts=[("/v1", vault_app(plane.vault, plane.clock))],
+        mounts=[("/v1", vault_app(plane.vault, plane.clock)), ("", console(plane))],
     )
+
+
+def console(plane: ControlPlane) -> ASGIApp:
+    """The pages for people."""
+    desk = Desk(
+        database=plane.database,
+        clock=plane.clock,
+        identity=plane.identity,
+        tenancy=plane.tenancy,
+        ledger=plane.ledger,
+        resources=plane.resources,
+        subjects=plane.subjects,
+        registry=plane.registry,
+        hub=plane.hub,
+    )
+    return console_app(desk, plane.pages, plane.feed)

@@ -114,6 +114,7 @@ async def serve(settings: ServeSettings) -> None:
         server = HttpServer(application(settings, plane, authorities, trust), settings.host, settings.port, public_tls)
         await server.start()
         stack.push_async_callback(server.stop)
+        stack.callback(plane.pages.shut)
         _log.info("limen serve answers", url=settings.url, uid=os.geteuid())
         await jobs.until(stop)
 

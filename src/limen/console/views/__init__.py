@@ -1,0 +1,1 @@
+"""One module per page: reads from the rooms, shapes rows, renders a template."""
