@@ -5,9 +5,9 @@ answer (:func:`next_change`). The second is what makes a grant end by itself.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from zoneinfo import ZoneInfo
 
 from limen.kernel.access import ConditionResult
@@ -96,10 +96,26 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _spans(window: TimeWindow, now: datetime) -> list[tuple[datetime, datetime]]:
-    """The window's spans in UTC that start from eight days before until eight days after ``now``, merged."""
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """A window around one day: its spans in UTC in order and apart, and the words that describe it."""
+
+    spans: tuple[tuple[datetime, datetime], ...]
+    inside: ConditionResult
+    outside: ConditionResult
+
+
+def _calendar(window: TimeWindow, now: datetime) -> _Calendar:
+    return _calendar_of(window, now.astimezone(_zone(window.zone)).date())
+
+
+@lru_cache(maxsize=4096)
+def _calendar_of(window: TimeWindow, today: date) -> _Calendar:
+    """The window's spans that start from eight days before until eight days after ``today`` (in its zone), merged.
+
+    Remembered, since it is the same for every decision of a day and costs far more than the rest of one.
+    """
     zone = _zone(window.zone)
-    today = now.astimezone(zone).date()
     merged: list[tuple[datetime, datetime]] = []
     for offset in range(-8, 9):
         day = today + timedelta(days=offset)
@@ -114,29 +130,42 @@ def _spans(window: TimeWindow, now: datetime) -> list[tuple[datetime, datetime]]
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((begin, end))
-    return merged
+    days = ",".join(_DAY_NAMES[day - 1] for day in sorted(window.days))
+    text = f"{days} {window.start:%H:%M}-{window.end:%H:%M} {window.zone}"
+    return _Calendar(
+        tuple(merged),
+        inside=ConditionResult("time-window", True, f"inside {text}"),
+        outside=ConditionResult("time-window", False, f"outside {text}", "try again inside that time"),
+    )
 
 
 def _check_window(window: TimeWindow, env: Environment) -> ConditionResult:
-    holds = any(begin <= env.now < end for begin, end in _spans(window, env.now))
-    days = ",".join(_DAY_NAMES[day - 1] for day in sorted(window.days))
-    text = f"{days} {window.start:%H:%M}-{window.end:%H:%M} {window.zone}"
-    if holds:
-        return ConditionResult("time-window", True, f"inside {text}")
-    return ConditionResult("time-window", False, f"outside {text}", "try again inside that time")
+    calendar = _calendar(window, env.now)
+    holds = any(begin <= env.now < end for begin, end in calendar.spans)
+    return calendar.inside if holds else calendar.outside
 
 
 def _window_transition(window: TimeWindow, now: datetime) -> datetime | None:
     # A window repeats weekly: an edge further off than a week is the end of what was computed, no change.
     horizon = now + timedelta(days=7)
-    edges = [edge for span in _spans(window, now) for edge in span if now < edge <= horizon]
-    return min(edges, default=None)
+    for span in _calendar(window, now).spans:
+        for edge in span:
+            if now < edge:  # spans are in order, so the first edge ahead is the nearest
+                return edge if edge <= horizon else None
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _check_source(condition: SourceAddress, env: Environment) -> ConditionResult:
-    try:
-        address = ip_address(env.source)
-    except ValueError:
+    address = _address(env.source)
+    if address is None:
         return ConditionResult("source-address", False, "the source address is unknown", "")
     holds = any(address.version == network.version and address in network for network in condition.networks)
     if holds:

@@ -21,6 +21,9 @@ from limen.kernel.access import Action, ConditionResult, Decision
 DEFAULT_MAX_SECONDS = 12 * 3600
 """No decision lasts longer than this after the access began, whatever its policies say."""
 
+_LONGEST = timedelta(seconds=DEFAULT_MAX_SECONDS)
+_Verdict = tuple[Policy, tuple[ConditionResult, ...]]
+
 
 def decide(request: Request, index: PolicyIndex, version: int) -> Decision:
     """Decide one request against the policies of one tenant version. Pure and total."""
@@ -30,19 +33,16 @@ def decide(request: Request, index: PolicyIndex, version: int) -> Decision:
         return _denied("the subject is not active", version)
     if subject.blocked:
         return _denied(subject.blocked, version, fix="ask an administrator to lift the block")
-    relevant = [
-        policy
-        for policy in index.concerning(subject.id, subject.groups, request.resource_id)
-        if policy.actions & request.actions
-    ]
-    expires_at = (env.since or env.now) + timedelta(seconds=DEFAULT_MAX_SECONDS)
+    expires_at = (env.since or env.now) + _LONGEST
     allows = []
-    for policy in relevant:
+    for policy in index.concerning(subject.id, subject.groups, request.resource_id):
+        if policy.actions.isdisjoint(request.actions):
+            continue
         if policy.effect is Effect.ALLOW:
             allows.append(policy)
             continue
         results = _check_all(policy, env)
-        if all(result.holds for result in results):
+        if _all_hold(results):
             return Decision(False, f"denied by policy '{policy.name}'", policy.id, results, None, version)
         expires_at = min([expires_at, *_turns(policy, env)])
     if not allows:
@@ -61,17 +61,20 @@ def permitted(request: Request, index: PolicyIndex, version: int) -> frozenset[A
 
 def _allow(request: Request, allows: list[Policy], expires_at: datetime, version: int) -> Decision:
     env = request.environment
+    # Nothing outlasts a policy without conditions, so the first of those is rule 3's choice; mostly it is all there is.
+    lasting = [policy for policy in allows if not policy.conditions]
+    if lasting and expires_at > env.now:
+        first = lasting[0] if len(lasting) == 1 else min(lasting, key=lambda policy: policy.id.int)
+        if first.actions >= request.actions:
+            return Decision(True, "allowed by policy", first.id, (), expires_at, version)
     verdicts = [(policy, _check_all(policy, env)) for policy in allows]
-    holding = [
-        (_lasts_until(policy, env), policy, results)
-        for policy, results in verdicts
-        if all(result.holds for result in results)
-    ]
-    holding.sort(key=lambda entry: (-entry[0].timestamp() if entry[0] else float("-inf"), entry[1].id))
+    holding = [(_lasts_until(policy, env), policy, results) for policy, results in verdicts if _all_hold(results)]
+    if len(holding) > 1:
+        holding.sort(key=lambda entry: (-entry[0].timestamp() if entry[0] else float("-inf"), entry[1].id))
     chosen: list[tuple[UUID, tuple[ConditionResult, ...]]] = []
     missing = request.actions
     for lasts, policy, results in holding:
-        if not policy.actions & missing:
+        if policy.actions.isdisjoint(missing):
             continue
         missing = missing - policy.actions
         chosen.append((policy.id, results))
@@ -81,18 +84,16 @@ def _allow(request: Request, allows: list[Policy], expires_at: datetime, version
         return _refused(verdicts, missing, version)
     if expires_at <= env.now:
         return _denied("the access has reached its longest duration", version, fix="open it again")
-    results = tuple(result for _, found in chosen for result in found)
+    results = chosen[0][1] if len(chosen) == 1 else tuple(result for _, found in chosen for result in found)
     return Decision(True, "allowed by policy", chosen[0][0], results, expires_at, version)
 
 
-def _refused(
-    verdicts: list[tuple[Policy, tuple[ConditionResult, ...]]], missing: frozenset[Action], version: int
-) -> Decision:
+def _refused(verdicts: list[_Verdict], missing: frozenset[Action], version: int) -> Decision:
     """Name the policy that came closest, so that its failed condition can be told."""
     failed = [
         (sum(not result.holds for result in results), policy.id, policy, results)
         for policy, results in verdicts
-        if policy.actions & missing and not all(result.holds for result in results)
+        if not policy.actions.isdisjoint(missing) and not _all_hold(results)
     ]
     if not failed:
         actions = ", ".join(sorted(missing))
@@ -110,11 +111,17 @@ def _refused(
 
 
 def _check_all(policy: Policy, env: Environment) -> tuple[ConditionResult, ...]:
+    if not policy.conditions:  # most policies have none
+        return ()
     return tuple(check(condition, env) for condition in policy.conditions)
 
 
+def _all_hold(results: tuple[ConditionResult, ...]) -> bool:
+    return not results or all(result.holds for result in results)
+
+
 def _lasts_until(policy: Policy, env: Environment) -> datetime | None:
-    return min(_turns(policy, env), default=None)
+    return min(_turns(policy, env), default=None) if policy.conditions else None
 
 
 def _turns(policy: Policy, env: Environment) -> list[datetime]:

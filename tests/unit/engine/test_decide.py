@@ -243,3 +243,17 @@ def test_of_two_policies_the_longer_lasting_one_carries_the_access() -> None:
     decision = decide(_ask(), PolicyIndex([short, long]), 1)
     assert decision.policy_id == long.id
     assert decision.expires_at == NOW + timedelta(seconds=600)
+
+
+def test_a_policy_without_conditions_carries_the_access_before_all_others() -> None:
+    """It lasts longest; of several the first by id, whatever order they were stored in."""
+    short = _policy(1, Effect.ALLOW, MaxDuration(60))
+    stored = [_policy(5, Effect.ALLOW), short, _policy(3, Effect.ALLOW)]
+    decision = decide(_ask(), PolicyIndex(stored), 1)
+    assert decision.policy_id == UUID(int=3)
+    assert decision.expires_at == NOW + timedelta(seconds=DEFAULT_MAX_SECONDS)
+
+
+def test_a_group_that_is_also_the_subject_counts_once() -> None:
+    found = PolicyIndex([_policy(1, Effect.ALLOW)]).concerning(IDS[0], frozenset({IDS[0], IDS[2]}), IDS[1])
+    assert [policy.id for policy in found] == [UUID(int=1)]
