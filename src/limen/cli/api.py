@@ -62,14 +62,15 @@ class Api:
         self.target = target
         context = client_context(target.authority)
         local = is_loopback_name(urlsplit(target.server).hostname or "")
-        self._client = httpx.Client(
-            base_url=target.server,
-            verify=context,
-            # A transport of one's own also keeps proxies of the environment out, which loopback needs none of.
-            transport=LoopbackTransport(httpx.HTTPTransport(verify=context)) if local else None,
-            headers={"Authorization": f"Bearer {target.token}"} if target.token else {},
-            timeout=TIMEOUT_SECONDS,
-        )
+        with said_plainly(target.server):
+            self._client = httpx.Client(
+                base_url=target.server,
+                verify=context,
+                # A transport of one's own also keeps proxies of the environment out, which loopback needs none of.
+                transport=LoopbackTransport(httpx.HTTPTransport(verify=context)) if local else None,
+                headers={"Authorization": f"Bearer {target.token}"} if target.token else {},
+                timeout=TIMEOUT_SECONDS,
+            )
 
     def __enter__(self) -> "Api":
         return self

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 import limen
-from limen.cli.commands import TREE
-from limen.cli.errors import SignedOut, UsageError
+from limen.cli.errors import CliError, SignedOut, UsageError
 from limen.cli.overview import PROCESSES, group_overview, overview
 from limen.cli.render import visible
 from limen.cli.run import Run
+from limen.cli.tree import TREE
 from limen.kernel.errors import LimenError
 
 _HELP = ("--help", "-h", "help")
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` name; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(given)
         return _flushed(lambda: _dispatch(given))
     except UsageError as exc:
         return _fail(exc, 2)
@@ -34,8 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeError:
+        return _fail(CliError("this is not text in UTF-8", fix="check what was typed or piped in"), 1)
     except OSError as exc:
-        return _fail(LimenError(f"the system refused: {exc.strerror or exc}", fix="check disk space and rights"), 1)
+        return _fail(CliError(f"the system refused: {exc.strerror or exc}", fix="check disk space and rights"), 1)
+    except Exception as exc:
+        if os.environ.get("LIMEN_DEBUG"):
+            raise
+        words = f"something unexpected went wrong ({type(exc).__name__})"
+        return _fail(CliError(words, fix="is the server of the same release? LIMEN_DEBUG=1 shows where"), 1)
+
+
+def _check_text(given: list[str]) -> None:
+    """Python hands on bytes that are no UTF-8 as lone surrogates, which nothing further on can send or print."""
+    for argument in given:
+        argument.encode("utf-8")
 
 
 def _dispatch(given: list[str]) -> int:

@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import available_timezones
 
 from limen.cli.errors import UsageError
 
@@ -74,9 +75,24 @@ def window(between: str, zone: str, on: str) -> dict[str, Any]:
     match = _WINDOW.fullmatch(between)
     if match is None:
         raise UsageError(f"'{between}' is not a time of day", fix="write --between 09:00-18:00")
+    if not all(_is_time(part) for part in match.groups()):
+        raise UsageError(f"'{between}' is not a time of day", fix="write --between 09:00-18:00")
     if not zone:
         raise UsageError("--between needs a time zone", fix="add for example --zone Europe/Paris")
+    if not _may_be_zone(zone):
+        raise UsageError(f"there is no time zone '{zone}'", fix="write for example --zone Europe/Paris")
     return {"kind": "time-window", "days": days(on), "start": match[1], "end": match[2], "zone": zone}
+
+
+def _is_time(text: str) -> bool:
+    hours, _, minutes = text.partition(":")
+    return int(hours) < 24 and int(minutes) < 60
+
+
+def _may_be_zone(name: str) -> bool:
+    """False only where this machine knows time zones and not this one; the server has the last word."""
+    known = available_timezones()
+    return not known or name in known
 
 
 def condition(text: str) -> dict[str, Any]:
@@ -88,6 +104,30 @@ def condition(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError("--condition is not a JSON object", fix="""write '{"kind":"verified-device"}'""")
     return found
+
+
+def duration_words(seconds: int) -> str:
+    """The reverse of :func:`duration`: ``1h30m``."""
+    words = ""
+    for unit in ("d", "h", "m", "s"):
+        share, seconds = divmod(seconds, _SECONDS[unit])
+        words += f"{share}{unit}" if share else ""
+    return words or "0s"
+
+
+def day_words(numbers: list[int]) -> str:
+    """The reverse of :func:`days`: ``mon-fri`` for a run of three or more, else the days."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts: list[str] = []
+    for run in runs:
+        names = [_DAYS[number - 1] for number in run]
+        parts += [f"{names[0]}-{names[-1]}"] if len(names) > 2 else names
+    return ",".join(parts)
 
 
 def spread(given: list[str]) -> list[str]:

@@ -112,8 +112,8 @@ class Run:
         authority = self._authority(authority_file)
         if authority is None and own is not None and own.authority:
             authority = own.authority.encode()
-        token = self.environ.get("LIMEN_TOKEN", "").strip() or (own.token if own else "")
-        return Target(url, authority, token)
+        token = header_safe(self.environ.get("LIMEN_TOKEN", "").strip(), "LIMEN_TOKEN")
+        return Target(url, authority, token or (own.token if own else ""))
 
     def operator(self, token_file: Path | None, server: str, authority_file: Path | None) -> Api:
         """The server, as a platform operator.
@@ -124,11 +124,11 @@ class Run:
         token = self.environ.get("LIMEN_OPERATOR_TOKEN", "").strip()
         if token_file is not None:
             token = read_file(token_file, "the operator's token").decode("utf-8", "replace").strip()
-        if not token or not token.isascii() or not token.isprintable():
+        if not token:
             fix = "give --operator-token-file (limen up writes operator.token into its data directory)"
             raise CliError("this takes an operator's token", fix=fix)
         target = self.target(server, authority_file)
-        return self.connect(Target(target.server, target.authority, token))
+        return self.connect(Target(target.server, target.authority, header_safe(token, "the operator's token")))
 
     def sign_in_command(self) -> str:
         """What to type to sign in with this profile."""
@@ -139,6 +139,17 @@ class Run:
     def _authority(self, file: Path | None) -> bytes | None:
         chosen = file or (Path(self.environ["LIMEN_CA"]) if self.environ.get("LIMEN_CA") else None)
         return read_authority(chosen) if chosen is not None else None
+
+
+def header_safe(token: str, what: str) -> str:
+    """``token`` if it can be sent at all.
+
+    Raises:
+        CliError: otherwise.
+    """
+    if not token.isascii() or not all(character.isprintable() and character != " " for character in token):
+        raise CliError(f"{what} is not a token", fix="copy it whole, and nothing else")
+    return token
 
 
 def read_authority(file: Path) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limen.cli.command import Command
-from limen.cli.commands.options import id_text
+from limen.cli.commands.options import count, id_text
 from limen.cli.errors import CliError
 from limen.cli.names import PERSON, as_id
 from limen.cli.parsing import instant
@@ -41,12 +41,17 @@ def list_records(run: Run, given: Namespace) -> None:
         if following is None:
             break
         query["before"] = following
+    people = {} if run.out.as_json else run.names.visible_labels(PERSON)
+
+    def named(kind: str, item: str) -> Any:
+        return lambda record: f"{record[kind]} {people.get(record[item], record[item] or '')}".strip()
+
     columns: Columns = {
         "at": at("at"),
         "action": "action",
         "outcome": "outcome",
-        "by": lambda record: f"{record['actor_kind']} {record['actor_id'] or ''}".strip(),
-        "object": lambda record: f"{record['object_kind']} {record['object_id'] or ''}".strip(),
+        "by": named("actor_kind", "actor_id"),
+        "object": named("object_kind", "object_id"),
         "from": "source",
         "detail": _detail,
     }
@@ -161,17 +166,7 @@ def _list_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--outcome", choices=("ok", "denied", "failed"), default="")
     parser.add_argument("--source", default="", metavar="ADDRESS", help="from exactly there")
     parser.add_argument("--before", default="", metavar="CURSOR", help="continue a list")
-    parser.add_argument("--limit", type=_count, default=50, metavar="N", help="at most so many (default: 50)")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 100_000:
-        raise ValueError
-    return number
-
-
-_count.__name__ = "number"  # argparse says: invalid number value
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most so many (default: 50)")
 
 
 def _export_arguments(parser: ArgumentParser) -> None:
@@ -180,7 +175,7 @@ def _export_arguments(parser: ArgumentParser) -> None:
 
 
 def _checkpoint_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="the newest so many (default: 20)")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="the newest so many (default: 20)")
 
 
 COMMANDS = (

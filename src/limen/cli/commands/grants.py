@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from limen.cli.command import Command
-from limen.cli.commands.options import id_text
+from limen.cli.commands.options import count, id_text
 from limen.cli.commands.people import lift_person, suspend_person
 from limen.cli.errors import UsageError
 from limen.cli.names import PERSON, RESOURCE, WORKLOAD
@@ -32,7 +32,7 @@ def list_grants(run: Run, given: Namespace) -> None:
 def list_blocks(run: Run, _given: Namespace) -> None:
     """What revocations and suspensions keep shut."""
     answer = run.api.get("/blocks")
-    labels = {} if run.out.as_json else run.names.labels(PERSON, WORKLOAD, RESOURCE)
+    labels = {} if run.out.as_json else run.names.visible_labels(PERSON, WORKLOAD, RESOURCE)
     columns: Columns = {
         "who": lambda block: labels.get(block["subject_id"], block["subject_id"]),
         "what": lambda block: labels.get(block["resource_id"], block["resource_id"]) or "everything",
@@ -69,7 +69,7 @@ def lift(run: Run, given: Namespace) -> None:
 
 def _list_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--live", action="store_true", help="only what is open now")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help=f"at most so many, up to {MOST}")
+    parser.add_argument("--limit", type=count, default=100, metavar="N", help=f"at most so many, up to {MOST}")
 
 
 def _revoke_arguments(parser: ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from limen.cli.run import Run, removed
 def list_groups(run: Run, given: Namespace) -> None:
     """All groups, with their members' e-mail where asked."""
     answer = run.api.get("/groups")
-    people = run.names.labels(PERSON) if given.members and not run.out.as_json else {}
+    people = run.names.visible_labels(PERSON) if given.members and not run.out.as_json else {}
 
     def members(group: Row) -> object:
         listed = group["members"]

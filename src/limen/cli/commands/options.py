@@ -60,3 +60,14 @@ def id_text(text: str) -> str:
     if found is None:
         raise UsageError(f"'{text}' is not an id", fix="copy the id from the list command")
     return found
+
+
+def count(text: str) -> int:
+    """How many, at least one.
+
+    Raises:
+        UsageError: when it is no such number.
+    """
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 6 and int(text) >= 1):
+        raise UsageError(f"'{text}' is not a number of things", fix="write a whole number, at least 1")
+    return int(text)

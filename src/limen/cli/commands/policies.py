@@ -9,7 +9,7 @@ from limen.cli.command import Command
 from limen.cli.commands.options import repeated
 from limen.cli.errors import UsageError
 from limen.cli.names import GROUP, PERSON, POLICY, RESOURCE, WORKLOAD
-from limen.cli.parsing import condition, duration, spread, window
+from limen.cli.parsing import condition, day_words, duration, duration_words, spread, window
 from limen.cli.render import Columns, fields, moment, plain, table
 from limen.cli.run import Run, removed
 
@@ -19,7 +19,7 @@ ALL_DAYS = "mon-sun"
 def list_policies(run: Run, _given: Namespace) -> None:
     """All policies, with names for ids."""
     answer = run.api.get("/policies")
-    labels = {} if run.out.as_json else run.names.labels(GROUP, PERSON, WORKLOAD, RESOURCE)
+    labels = {} if run.out.as_json else run.names.visible_labels(GROUP, PERSON, WORKLOAD, RESOURCE)
 
     def named(member: str) -> Any:
         return lambda policy: [labels.get(item, item) for item in policy[member]]
@@ -79,7 +79,7 @@ def explain(run: Run, given: Namespace) -> None:
     answer = run.api.post("/policies/explain", body)
     words: dict[str, object] = {"answer": "allowed" if answer["allowed"] else "denied", "because": answer["reason"]}
     if answer["policy_id"]:
-        policies = {} if run.out.as_json else run.names.labels(POLICY)
+        policies = {} if run.out.as_json else run.names.visible_labels(POLICY)
         words["policy"] = policies.get(answer["policy_id"], answer["policy_id"])
     for result in answer["conditions"]:
         fix = f" ({result['fix']})" if result["fix"] else ""
@@ -110,15 +110,13 @@ def describe(entry: Mapping[str, Any]) -> str:
     """A condition of the API in a few words."""
     match entry.get("kind"):
         case "time-window":
-            days = "".join(str(day) for day in entry["days"])
-            shown = "" if days == "1234567" else f" days {days}"
-            return f"{entry['start']}-{entry['end']} {entry['zone']}{shown}"
+            return f"{day_words(entry['days'])} {entry['start']}-{entry['end']} {entry['zone']}"
         case "source-address":
             return "from " + " ".join(entry["networks"])
         case "verified-device":
             return "enrolled device"
         case "max-duration":
-            return f"at most {entry['seconds']} s"
+            return f"at most {duration_words(entry['seconds'])}"
         case _:
             return json.dumps(entry)
 

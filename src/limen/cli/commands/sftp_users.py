@@ -20,7 +20,7 @@ def list_users(run: Run, given: Namespace) -> None:
     """All SFTP users."""
     connection = run.names.id_of(CONNECTION, given.connection) if given.connection else None
     answer = run.api.get("/sftp-users", connection_id=connection)
-    labels = {} if run.out.as_json else run.names.labels(PERSON, CONNECTION)
+    labels = {} if run.out.as_json else run.names.visible_labels(PERSON, CONNECTION)
     columns: Columns = {
         "login": "login",
         "person": lambda user: labels.get(user["person_id"], user["person_id"]),
