@@ -34,11 +34,11 @@ class _Files(http.server.SimpleHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        block = os.urandom(1 << 14)
+        block = os.urandom(1 << 12)
         try:
             while True:
                 self.wfile.write(block)
-                time.sleep(0.004)
+                time.sleep(0.001)
         except OSError:
             return
 

@@ -137,7 +137,7 @@ async def test_changes_arrive_in_order_and_only_what_is_newer_than_the_sync(plan
     identity, edge = await plane.agent(tenants.a), Edge()
     plane.rooms[GATEWAY].version = 3
     async with running_channel(identity, edge):
-        await until(lambda: edge.count("lease") == 1)
+        await until(lambda: edge.count("lease") >= 1)
         for version in range(2, 40):
             plane.hub.dispatch(a_change(version, tenant_id=tenants.a))
         plane.hub.dispatch(a_change(99, tenant_id=tenants.b, ended=[(GRANT, identity.agent_id)]))
@@ -340,13 +340,13 @@ async def test_a_room_that_fails_does_not_take_others_down(brisk: Plane, tenants
 async def test_the_second_connection_replaces_the_first(plane: Plane, tenants: Tenants) -> None:
     identity, first, second = await plane.agent(tenants.a), Edge(), Edge()
     async with running_channel(identity, first) as (_, old):
-        await until(lambda: first.count("lease") == 1)
+        await until(lambda: first.count("lease") >= 1)
         async with running_channel(load_identity(identity.directory), second):
             with pytest.raises(AgentRefused, match="another process") as caught:
                 await old
             assert caught.value.reason == RefuseCode.REPLACED
             assert first.log[-1][0] == "lapsed"
-            await until(lambda: second.count("lease") == 1)
+            await until(lambda: second.count("lease") >= 1)
             log = [kind for kind, _ in plane.rooms[GATEWAY].log]
             assert log == ["connected", "disconnected", "connected"]
             assert len(plane.hub.sessions(GATEWAY, tenants.a)) == 1
@@ -387,7 +387,7 @@ async def test_a_removed_agent_is_cut_at_once_and_stays_out(plane: Plane, tenant
     changes = []
     plane.database.fact_hook = _remember(changes)
     async with running_channel(identity, edge) as (_, task):
-        await until(lambda: edge.count("lease") == 1)
+        await until(lambda: edge.count("lease") >= 1)
         await plane.registry.remove_agent(owner, identity.agent_id)
         async with asyncio.timeout(2):
             with pytest.raises(AgentRefused, match="removed") as caught:
@@ -535,7 +535,7 @@ async def test_an_agent_that_does_not_read_holds_nobody_up(
         session = plane.hub.session(deaf.agent_id)
         assert session is not None
         async with running_channel(identity, edge):
-            await until(lambda: edge.count("lease") == 1)
+            await until(lambda: edge.count("lease") >= 1)
             ended = [(UUID(int=1000 + n), deaf.agent_id) for n in range(1000)]
             for version in range(2, 300):
                 plane.hub.dispatch(a_change(version, tenant_id=tenants.a, ended=ended))
@@ -589,7 +589,7 @@ async def test_a_fresh_certificate_is_not_renewed(plane: Plane, tenants: Tenants
     before = identity.certificate_path.read_bytes()
     plane.clock.offset = timedelta(hours=15)
     async with running_channel(identity, edge, clock=plane.clock):
-        await until(lambda: edge.count("lease") == 1)
+        await until(lambda: edge.count("lease") >= 1)
         await asyncio.sleep(0.1)
     assert identity.certificate_path.read_bytes() == before
 
