@@ -214,8 +214,11 @@ class OpenPage:
         except httpx.HTTPError:
             pass
         self.closed_at = time.time()
-        while self._client.get("/api/v1/me").status_code != httpx.codes.UNAUTHORIZED:
-            time.sleep(0.005)
+        try:
+            while self._client.get("/api/v1/me").status_code != httpx.codes.UNAUTHORIZED:
+                time.sleep(0.005)
+        except httpx.HTTPError:
+            return  # the server has stopped: this page was open to the end
         self.unauthorized_at = time.time()
 
     def ended_at(self, seconds: float) -> float:
