@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from limen.api.server import CertificateUnusable, HttpServer, PortTaken, tls_context
+from limen.api.server import CertificateUnusable, HttpServer, PortTaken, bind, tls_context
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,6 +112,21 @@ async def test_a_taken_port_is_said_plainly(server: HttpServer) -> None:
     with pytest.raises(PortTaken, match=str(server.port)) as caught:
         await second.start()
     assert caught.value.fix
+
+
+async def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Accepted connections send small segments at once (TCP_NODELAY)."""
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(connected, sock=bind("127.0.0.1", 0)) as running:
+        _, writer = await asyncio.open_connection(*running.sockets[0].getsockname())
+        assert await accepted != 0
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_certificate_that_cannot_be_used(certificate: tuple[Path, Path], tmp_path: Path) -> None:
