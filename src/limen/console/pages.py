@@ -109,8 +109,6 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
 
 async def render_error(request: Request, exc: Exception) -> Response:
     """Exception handler of the console: errors as pages."""
-    if isinstance(exc, Unauthenticated) and request.headers.get("accept", "").startswith("text/html"):
-        return RedirectResponse(SIGN_IN, 303)
     status, message, fix, incident = _told(exc)
     headers = exc.headers if isinstance(exc, HTTPException) else None
     response = render(request, "error.html", status=status, message=message, fix=fix, incident=incident)
