@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import structlog
+import uvloop
 
 from limen.api.agents import agent_door
 from limen.api.server import HttpServer
@@ -168,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logs("serve")
     try:
         settings = load_settings(ServeSettings, file=options.config, environ=os.environ)
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))
     except LimenError as exc:
         print(f"limen serve: {exc.message}" + (f" ({exc.fix})" if exc.fix else ""), file=sys.stderr)
         return 1
