@@ -11,46 +11,21 @@ import os
 import socket
 import ssl
 from collections.abc import Generator
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from limen.kernel.errors import LimenError, Unavailable
+from limen.kernel.errors import Unavailable
 
 STOP_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 30
-
-
-class CertificateUnusable(LimenError):
-    """The server's certificate or key cannot be loaded."""
-
-    code = "certificate-unusable"
+_FAREWELL_SECONDS = 0.4
 
 
 class PortTaken(Unavailable):
     """Another program listens there."""
 
     code = "port-taken"
-
-
-def tls_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
-    """A server context that speaks TLS 1.3 and nothing older. ``certificate_file`` is a PEM chain, leaf first.
-
-    Raises:
-        CertificateUnusable: when the files are missing, unreadable, or do not belong together.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate_file, key_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise CertificateUnusable(
-            f"the server's certificate {certificate_file} and key {key_file} cannot be used",
-            fix="check that both exist, are readable PEM files and belong together",
-        ) from exc
-    return context
 
 
 class HttpServer:
@@ -102,9 +77,20 @@ class HttpServer:
     async def stop(self) -> None:
         """Stop accepting, let running requests end for up to ``stop_seconds``, then cut them."""
         self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-            self._task = None
+        if self._task is None:
+            return
+        await asyncio.wait([self._task], timeout=_FAREWELL_SECONDS)
+        self._drop_idle()
+        await self._task
+        self._task = None
+
+    def _drop_idle(self) -> None:
+        """Connections without a request were asked to close; a client that does not answer holds nobody up."""
+        for connection in list(self._server.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            transport = getattr(connection, "transport", None)
+            if transport is not None and (cycle is None or cycle.response_complete):
+                transport.abort()
 
 
 class _Server(uvicorn.Server):
