@@ -12,10 +12,12 @@ from zoneinfo import available_timezones
 from limen.cli.errors import UsageError
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_LONG = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NAMES = {name: index for names in (_DAYS, _LONG) for index, name in enumerate(names)}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(?:\d{1,9}[smhdw])+")
-_PORT = re.compile(r"(tcp|udp)/(\d{1,5})(?:-(\d{1,5}))?")
-_WINDOW = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
+_DURATION = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
+_PORT = re.compile(r"(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_WINDOW = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
 
 
 def port(text: str) -> dict[str, str | int]:
@@ -36,7 +38,7 @@ def duration(text: str) -> int:
     """``90s``, ``15m``, ``8h``, ``2d``, ``1w`` or several in a row (``1h30m``), in seconds."""
     if not _DURATION.fullmatch(text.lower()):
         raise UsageError(f"'{text}' is not a duration", fix="write 90s, 15m, 8h, 2d or 1h30m")
-    seconds = sum(int(part[:-1]) * _SECONDS[part[-1]] for part in re.findall(r"\d+[smhdw]", text.lower()))
+    seconds = sum(int(part[:-1]) * _SECONDS[part[-1]] for part in re.findall(r"[0-9]+[smhdw]", text.lower()))
     if seconds == 0:
         raise UsageError("a duration of nothing makes no sense", fix="write 90s, 15m, 8h, 2d or 1h30m")
     return seconds
@@ -62,9 +64,9 @@ def days(text: str) -> list[int]:
     for part in text.lower().split(","):
         first, dash, last = part.strip().partition("-")
         try:
-            start = _DAYS.index(first[:3])
-            end = _DAYS.index(last[:3]) if dash else start
-        except ValueError:
+            start = _NAMES[first]
+            end = _NAMES[last] if dash else start
+        except KeyError:
             raise UsageError(f"'{text}' does not name days", fix="write mon-fri, or sat,sun") from None
         found |= {(start + step) % 7 + 1 for step in range((end - start) % 7 + 1)}
     return sorted(found)
