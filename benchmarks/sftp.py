@@ -68,7 +68,7 @@ class _Cipher(SftpUser):
 
 def run(*, quick: bool) -> list[Row]:
     """Put and get."""
-    rounds, size = (1, 8 << 20) if quick else (5, 512 << 20)
+    rounds, size = (1, 8 << 20) if quick else (5, 256 << 20)
     with Rig() as rig:
         tmp = Path(tempfile.mkdtemp(prefix="limen-bench-", dir="/dev/shm"))
         rig.stack.callback(shutil.rmtree, tmp, ignore_errors=True)
