@@ -35,6 +35,8 @@ class Lab:
 
     suffix: str = field(default_factory=lambda: secrets.token_hex(3))
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    """What killed processes leave in the file system, removed at the end."""
 
     def namespace(self, host: str) -> str:
         """The namespace of ``client``, ``gateway`` or ``resource``."""
@@ -103,6 +105,8 @@ class Lab:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), 9)
                 run("ip", "netns", "delete", self.namespace(host))
+        for path in self.files:
+            path.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+from limen.edge.wireguard.keys import interface_name
+from limen.edge.wireguard.uapi import SOCKET_DIRECTORY
 from limen.kernel.ids import new_id
 from limen.wire.agent import (
     AccessAnswer,
@@ -48,6 +50,7 @@ class ScriptedAgent:
         self, lab: Lab, kind: str, tenant: UUID, state: Path, port: int = 51820, agent_id: UUID | None = None
     ) -> None:
         self.id = agent_id or uuid4()
+        lab.files.append(SOCKET_DIRECTORY / f"{interface_name(self.id)}.sock")
         self.process = lab.start(
             kind, "-m", "tests.support.network_agent", kind, str(self.id), str(tenant), str(port), str(state)
         )
