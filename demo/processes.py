@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +100,23 @@ class Running:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+
+def free_port(address: str) -> int:
+    """A TCP port that nobody uses, below the range that the kernel hands out to clients by itself.
+
+    Raises:
+        StepFailed: when none was found.
+    """
+    for _ in range(100):
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+            return port
+    raise StepFailed(f"no free port on {address}")
 
 
 def run(command: Sequence[str | Path], environ: Mapping[str, str] | None = None, seconds: float = 120.0) -> str:

@@ -20,7 +20,7 @@ from tests.support.seaweed import Seaweed, running_seaweed
 from demo import doors
 from demo.api import Api, ApiError
 from demo.lab import OTHER_PRIVATE, SERVER_PRIVATE, Lab, Site, inside
-from demo.processes import Running, StepFailed, attempt, run
+from demo.processes import Running, StepFailed, attempt, free_port, run
 from demo.report import Report
 from demo.tenant import Tenant, found_tenant
 from limen.crypto.sealing import context, seal_to
@@ -90,7 +90,7 @@ class Story:
 
     def start_limen(self) -> None:
         """``limen up`` on the lab's bridge."""
-        self.port, self.agent_port = _free_port(self.lab.address), _free_port(self.lab.address)
+        self.port, self.agent_port = free_port(self.lab.address), free_port(self.lab.address)
         command = [*LIMEN, "up", "--data", self.data, "--host", self.lab.address, "--name", self.lab.address]
         command += ["--port", str(self.port), "--agent-port", str(self.agent_port), "--tenant", NAMES[0]]
         up = self._start("up", [str(part) for part in command])
@@ -155,7 +155,7 @@ class Story:
         self.weed: Seaweed = self.stack.enter_context(running_seaweed())
         self.weed.client().create_bucket(Bucket=BUCKET)
         token = self.operator.post("/platform/agents/tokens", {"kind": "sftp", "name": "files"})["token"]
-        self.sftp_port = _free_port(self.lab.address)
+        self.sftp_port = free_port(self.lab.address)
         arguments = ["--state", str(self.work / "sftp"), "--token", token, "--private-endpoints"]
         arguments += ["--listen", f"{self.lab.address}:{self.sftp_port}"]
         door = self._start("sftp", [*LIMEN, "sftp", *arguments])
@@ -353,13 +353,6 @@ def _client_ready(file: Path) -> bool:
     except (OSError, ValueError):
         return False
     return bool(status.get("connected")) and bool(status.get("reachable"))
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(address: str, port: int) -> bool:
