@@ -102,7 +102,11 @@ def page(desk: Desk, path: str, permission: Permission, view: View) -> Route:
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
     """A page. ``request.state`` must have been filled by the access middleware."""
     html = _environment.get_template(template).render(
-        path=request.url.path, tenant=request.state.tenant_slug, status=status, **context
+        path=request.url.path,
+        origin=f"{request.url.scheme}://{request.url.netloc}",
+        tenant=request.state.tenant_slug,
+        status=status,
+        **context,
     )
     return HTMLResponse(html, status)
 

@@ -1,14 +1,18 @@
 """Pages: who sees what, what they may press, and under which headers."""
 
+import html
 import re
+import shlex
 
 import httpx
 import pytest
 
 from limen.api.headers import CONTENT_SECURITY_POLICY
+from limen.cli.tree import TREE
 from limen.control.audit.model import AuditEvent, Outcome
 from limen.control.audit.service import record
 from limen.control.identity.model import SessionKind
+from limen.kernel.access import Door
 from limen.kernel.principal import Actor, ActorKind, Role
 from limen.runtime.http import SESSION_COOKIE
 from tests.integration.console.world import ConsoleWorld, Elements
@@ -287,3 +291,17 @@ async def test_who_failed_to_sign_in_is_not_taken_for_the_person(world: ConsoleW
     owner = await world.browser(acme)
     assert "somebody as Ada" in await owner.page("/audit?outcome=failed")
     assert "somebody as Ada" in await owner.page("/")
+
+
+async def test_every_command_on_a_page_is_one_that_the_command_line_knows(world: ConsoleWorld) -> None:
+    owner = await world.browser(await world.tenant("acme"))
+    shown: set[str] = set()
+    paths = ("/", "/people", "/access", "/audit?action=nothing", *(f"/live?door={door.value}" for door in Door))
+    for path in paths:
+        shown |= set(re.findall(r'<div class="command"><code>(.*?)</code>', await owner.page(path)))
+    assert len(shown) >= 8
+    for text in shown:
+        name, *words = shlex.split(html.unescape(text))
+        assert name == "limen"
+        command, rest = TREE.find(words)
+        command.parser().parse_args(rest)
