@@ -7,7 +7,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from limen.cli.errors import UsageError
 
@@ -93,8 +93,15 @@ def _is_time(text: str) -> bool:
 
 def _may_be_zone(name: str) -> bool:
     """False only where this machine knows time zones and not this one; the server has the last word."""
-    known = available_timezones()
-    return not known or name in known
+    return _is_zone(name) or not _is_zone("Europe/Paris")
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def condition(text: str) -> dict[str, Any]:
