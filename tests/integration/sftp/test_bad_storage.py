@@ -131,13 +131,13 @@ async def test_a_download_of_a_replaced_object_ends_with_an_error(
     s3_login(door, ssh, seaweed, bucket, seaweed.endpoint)
     client = seaweed.client()
     await asyncio.to_thread(lambda: client.put_object(Bucket=bucket, Key="big.bin", Body=os.urandom(80_000_000)))
-    process = await ssh.start("ana.share", "get big.bin\n", "-l", "100000")
+    process = await ssh.start("ana.share", "get big.bin\n", "-l", "30000")
     deadline = time.monotonic() + 20
     while door.door.total_bytes()[1] < 1 << 20:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     await asyncio.to_thread(lambda: client.put_object(Bucket=bucket, Key="big.bin", Body=os.urandom(80_000_000)))
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode != 0, output
     (got,) = await door.settled(1, "files.object.get")
     assert got.bytes < 80_000_000

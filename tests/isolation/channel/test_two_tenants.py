@@ -63,7 +63,7 @@ async def test_no_message_reaches_another_tenant(plane: Plane, tenants: Tenants,
     """One connection for each message; in the other tenant an agent is connected and hears nothing."""
     identity, theirs, edge = await plane.agent(tenants.a, kind), await plane.agent(tenants.b, kind), Edge()
     async with running_channel(theirs, edge):
-        await until(lambda: edge.count("lease") == 1)
+        await until(lambda: edge.count("lease") >= 1)
         heard = len(edge.log)
         for message in naming(tenants.b):
             async with raw_channel(identity) as socket:

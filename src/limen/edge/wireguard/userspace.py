@@ -91,7 +91,7 @@ class UserspaceWireGuard:
 
     async def _wait_for_socket(self, process: asyncio.subprocess.Process) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while not self._socket.is_socket():
+        while not await _accepts(self._socket):
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_SECONDS * 20):  # let the last words arrive
@@ -109,6 +109,16 @@ class UserspaceWireGuard:
             if text.startswith("ERROR"):
                 self._last_words = text
                 _log.warning("wireguard-go", line=text)
+
+
+async def _accepts(path: Path) -> bool:
+    """Whether somebody listens there: the file is there a moment before its owner does."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
