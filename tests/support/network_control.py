@@ -38,7 +38,8 @@ from tests.support.netns import GATEWAY_OUTSIDE, Lab
 TUNNEL_NETWORK = "100.64.0.0/11"
 CLIENT_ADDRESS = "100.64.0.2"
 GATEWAY_ADDRESS = "100.64.0.1"
-WAIT = 10.0
+WAIT = 30.0
+"""Starting Python takes seconds on a busy machine; nothing that is measured waits for this."""
 
 M = TypeVar("M")
 

@@ -12,7 +12,7 @@ import time
 from limen.edge.client.packets import checksum
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 3.0
 
 
 def serve(*places: str) -> None:

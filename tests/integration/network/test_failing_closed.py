@@ -45,7 +45,7 @@ def test_without_renewal_the_lease_runs_out_in_the_kernel(lab: Lab, tmp_path: Pa
     os.kill(process_of(site.gateway), signal.SIGSTOP)
     ended = stream.result()
     os.kill(process_of(site.gateway), signal.SIGCONT)
-    assert 1.7 < ended["last"] - renewed_at < 2.6, ended["last"] - renewed_at
+    assert 1.0 < ended["last"] - renewed_at < 2.6, ended["last"] - renewed_at
 
 
 @pytest.mark.row("N4")
@@ -54,7 +54,7 @@ def test_a_killed_gateway_leaves_nothing_open_and_the_next_start_cleans_up(site:
     killed_at = time.time()
     os.kill(process_of(site.gateway), signal.SIGKILL)
     ended = stream.result()
-    assert ended["last"] - killed_at < 0.5, ended["last"] - killed_at
+    assert ended["last"] - killed_at < 1.0, ended["last"] - killed_at
     # The tunnel process went with its parent; the table is still there, and shut.
     assert interface(site.gateway) not in site.lab.run("gateway", "ip", "-brief", "link")
     assert "table inet limen_lmn" in site.lab.run("gateway", "nft", "list", "tables")
@@ -85,7 +85,7 @@ def test_sync_cuts_what_it_does_not_name(site: Site) -> None:
     said_at = time.time()
     site.gateway.say("M", Sync(tenant_id=site.tenant, version=7))
     assert site.gateway.wait_for(Receipt).reason == "not-in-sync"
-    assert stream.result()["last"] - said_at < 0.5
+    assert stream.result()["last"] - said_at < 1.0
 
 
 def test_a_change_that_the_kernel_refuses_leads_to_a_rebuilt_data_plane(site: Site) -> None:
@@ -108,7 +108,7 @@ def test_a_stopped_agent_leaves_the_host_as_it_was(site: Site, number: int) -> N
     assert site.lab.run("gateway", "cat", "/proc/sys/net/ipv4/ip_forward") == "1\n"
     for agent in (site.client, site.gateway):
         os.kill(process_of(agent), number)
-        assert agent.process.wait(10) == 0
+        assert agent.process.wait(30) == 0
     for host in ("gateway", "client"):
         assert "lm" not in "".join(line.split()[0] for line in site.lab.run(host, "ip", "-brief", "link").splitlines())
         assert site.lab.run(host, "nft", "list", "tables") == ""
@@ -125,7 +125,7 @@ def test_when_the_tunnel_process_dies_the_agent_ends_with_an_error(site: Site) -
     ).stdout.split("\n")
     tunnel = next(int(line.split()[0]) for line in children if "wireguard-go" in line)
     os.kill(tunnel, signal.SIGKILL)
-    assert site.gateway.process.wait(10) != 0
+    assert site.gateway.process.wait(30) != 0
     assert "limen_" not in site.lab.run("gateway", "nft", "list", "tables")
 
 

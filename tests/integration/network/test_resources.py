@@ -125,12 +125,12 @@ def test_two_tenants_with_the_same_addresses_do_not_meet(tmp_path: Path) -> None
             streams.append(stream)
         assert sites[0].client.hello != sites[1].client.hello
         said_at, _ = sites[0].revoke(granted[0], tell_client=True)
-        assert streams[0].result()["last"] - said_at < 0.5
+        assert streams[0].result()["last"] - said_at < 1.0
         time.sleep(1.0)  # the other tenant's flow goes on meanwhile
         # A message of the other tenant is refused whole, and cuts nothing.
         foreign = Reachable(tenant_id=sites[0].tenant, version=99, resources=())
         sites[1].client.say("M", foreign)
-        assert sites[1].client.process.wait(10) != 0
+        assert sites[1].client.process.wait(30) != 0
         _, receipt = sites[1].revoke(granted[1])
         assert receipt.last_byte_at > said_at + 0.5
 
@@ -138,4 +138,4 @@ def test_two_tenants_with_the_same_addresses_do_not_meet(tmp_path: Path) -> None
 def test_a_second_gateway_in_one_namespace_is_refused(site: Site, lab: Lab, tmp_path: Path) -> None:
     other = ScriptedAgent(lab, "gateway", site.tenant, tmp_path, port=51999)
     other.say("W", site.welcome("100.64.0.9"))
-    assert other.process.wait(10) != 0
+    assert other.process.wait(30) != 0
