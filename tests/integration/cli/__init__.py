@@ -1,0 +1,1 @@
+"""The command line against the whole platform, with nothing but its arguments, input and environment."""
