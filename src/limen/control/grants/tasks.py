@@ -1,6 +1,8 @@
 """Jobs of the ledger."""
 
 import asyncio
+import time
+from datetime import timedelta
 
 import structlog
 
@@ -10,6 +12,10 @@ from limen.kernel.clock import Clock
 from limen.kernel.errors import Unavailable
 
 SWEEP_SECONDS = 5.0
+PRUNE_SECONDS = 3600.0
+OUTBOX_LIFE = timedelta(days=7)
+"""How long a change can be caught up from the outbox; who was away for longer starts from the present state."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -29,11 +35,21 @@ async def expire_grants(database: Database, ledger: GrantLedger, clock: Clock) -
     return count
 
 
+async def prune_outbox(database: Database, clock: Clock) -> int:
+    """Delete changes that nobody will catch up with any more; returns how many."""
+    async with database.system(SystemRole.EXPIRY) as tx:
+        return await tx.execute("DELETE FROM outbox WHERE at < %s", (clock.now() - OUTBOX_LIFE,))
+
+
 async def run_expiry(database: Database, ledger: GrantLedger, clock: Clock) -> None:
     """Sweep until cancelled."""
+    pruned = float("-inf")
     while True:
         try:
             await expire_grants(database, ledger, clock)
+            if time.monotonic() - pruned >= PRUNE_SECONDS:
+                pruned = time.monotonic()
+                await prune_outbox(database, clock)
         except Unavailable:
             _log.warning("expiry sweep skipped: the database does not answer")
         await asyncio.sleep(SWEEP_SECONDS)
