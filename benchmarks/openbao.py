@@ -16,8 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from demo.doors import BIN
-from demo.processes import Running, StepFailed
-from demo.story import _free_port
+from demo.processes import Running, StepFailed, free_port
 
 MOUNT = "app"
 
@@ -41,7 +40,7 @@ def running_bao(tokens: int) -> Iterator[Bao]:
     """
     with tempfile.TemporaryDirectory(prefix="limen-bao-") as name:
         directory = Path(name)
-        port, cluster = _free_port("127.0.0.1"), _free_port("127.0.0.1")
+        port, cluster = free_port("127.0.0.1"), free_port("127.0.0.1")
         _certificate(directory)
         (directory / "raft").mkdir()
         (directory / "bao.hcl").write_text(_configuration(directory, port, cluster), encoding="utf-8")

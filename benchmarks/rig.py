@@ -3,8 +3,12 @@
 Built from the demo's parts; everything carries a random name, and ``with`` takes all of it down again.
 """
 
+import os
 import secrets
 import shutil
+import signal
+import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,11 +18,11 @@ from typing import Self
 
 from demo.api import Api
 from demo.lab import Lab
-from demo.processes import Running, StepFailed
-from demo.story import LIMEN, _free_port
+from demo.processes import Running, StepFailed, free_port
 from demo.tenant import Tenant, found_tenant
 
 SLUG = "bench"
+LIMEN = [sys.executable, "-m", "limen.processes.main"]
 
 
 class Rig:
@@ -28,6 +32,7 @@ class Rig:
         self.stack = ExitStack()
         self.lab = Lab() if lab else None
         self.work = Path()
+        self._others: list[Running] = []
 
     def __enter__(self) -> Self:
         try:
@@ -38,11 +43,18 @@ class Rig:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        # All at once, but for the platform that they say goodbye to: each alone would be waited for in turn.
+        for one in self._others:
+            if one.running():
+                os.kill(one.pid, signal.SIGTERM)
         self.stack.close()
 
     def start(self, name: str, command: list[str]) -> Running:
         """Start a process that ends with the rig."""
-        return self.stack.enter_context(Running(name, command, self.logs))
+        running = self.stack.enter_context(Running(name, command, self.logs))
+        if name != "up":
+            self._others.append(running)
+        return running
 
     def wait(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until ``ready``.
@@ -71,7 +83,7 @@ class Rig:
 
     def free_port(self) -> int:
         """A free TCP port where the platform listens."""
-        return _free_port(self.address)
+        return free_port(self.address)
 
     def person(self, name: str) -> tuple[Api, str]:
         """Invite one more person into the tenant's group; their signed-in API, and their id."""
@@ -116,3 +128,9 @@ class Rig:
                 if module.encode() in words and parent == self._up.pid:
                     return int(entry.name)
         raise StepFailed(f"{module} does not run")
+
+
+def listens(address: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex((address, port)) == 0

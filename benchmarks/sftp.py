@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.doors import SftpUser, random_file
-from demo.processes import Running, StepFailed
+from demo.processes import Running, StepFailed, free_port
 from demo.processes import run as run_command
-from demo.story import LIMEN, _free_port, _listens
 
 from benchmarks.measure import GIB, cpu_seconds, interleaved, tree_cpu_seconds
 from benchmarks.report import Row, row
-from benchmarks.rig import Rig
+from benchmarks.rig import LIMEN, Rig, listens
 
 CIPHER = "aes128-gcm@openssh.com"
 
@@ -105,12 +104,12 @@ def _limen(rig: Rig, tmp: Path) -> Side:
     user = tenant.owner.post("/sftp-users", body)
     tenant.owner.post(f"/sftp-users/{user['id']}/keys", {"public_key": key.with_suffix(".pub").read_text().strip()})
     connected = lambda: any(agent["connected"] for agent in rig.operator.get("/platform/agents")["agents"])  # noqa: E731
-    door.wait_until(lambda: connected() and _listens(rig.address, port), 30, "the file door")
+    door.wait_until(lambda: connected() and listens(rig.address, port), 30, "the file door")
     return Side(_user(rig, user["login"], rig.address, port, key), lambda: tree_cpu_seconds(door.pid), tmp)
 
 
 def _openssh(rig: Rig, tmp: Path) -> Side:
-    home, port = rig.work / "sshd", _free_port("127.0.0.1")
+    home, port = rig.work / "sshd", free_port("127.0.0.1")
     home.mkdir(mode=0o700)
     (tmp / "openssh").mkdir()
     key = _key(rig, "openssh")
@@ -134,7 +133,7 @@ Subsystem sftp internal-sftp -d {tmp}/openssh
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(home / "config")]
     server: Running = rig.start("sshd", command)
-    server.wait_until(lambda: _listens("127.0.0.1", port), 20, "sshd")
+    server.wait_until(lambda: listens("127.0.0.1", port), 20, "sshd")
     # Sessions are children that end and are waited for, so the server's own entry holds their time.
     return Side(_user(rig, "root", "127.0.0.1", port, key), lambda: cpu_seconds(server.pid), tmp)
 

@@ -14,9 +14,8 @@ from typing import Any
 
 from demo.lab import GATEWAY_PRIVATE, SERVER_PRIVATE, Site, inside
 from demo.processes import Running, StepFailed, run
-from demo.story import LIMEN, _client_ready
 
-from benchmarks.rig import Rig
+from benchmarks.rig import LIMEN, Rig
 
 PORT = 5001
 STREAMS = Path(__file__).with_name("streams.py")
@@ -74,7 +73,7 @@ def limen_client(rig: Rig, namespace: str, person: Any, name: str, *, wait: bool
 def client_ready(rig: Rig, client: Running, name: str) -> None:
     """Wait until a client knows what it may reach."""
     status = rig.work / f"client-{name}" / "status.json"
-    client.wait_until(lambda: _client_ready(status), 60, f"the client of {name}")
+    client.wait_until(lambda: _knows_its_reach(status), 60, f"the client of {name}")
 
 
 def bare_tunnel(rig: Rig, site: Site) -> tuple[Running, Running]:
@@ -136,3 +135,11 @@ def _join(end: tuple[Running, str, str], peer: str, allowed: list[str], endpoint
 def _public(private: str) -> str:
     done = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _knows_its_reach(status: Path) -> bool:
+    try:
+        known = json.loads(status.read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(known.get("connected")) and bool(known.get("reachable"))
