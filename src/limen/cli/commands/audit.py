@@ -125,7 +125,7 @@ def _whole(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield block
     try:
         last = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         last = None
     if not isinstance(last, dict) or last.get("type") != "end":
         raise CliError("the export broke off", fix="try again; look at the log of limen serve")
