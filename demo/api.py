@@ -46,6 +46,10 @@ class Api:
         """PUT, decoded."""
         return self._answer(self._client.put(path, json=body))
 
+    def delete(self, path: str) -> Any:
+        """DELETE; None for an empty answer."""
+        return self._answer(self._client.delete(path))
+
     def download(self, path: str, file: Path) -> None:
         """GET into a file."""
         with self._client.stream("GET", path) as answer, file.open("wb") as out:

@@ -40,7 +40,7 @@ class Story:
     def __init__(self, stack: ExitStack, report: Report) -> None:
         self.stack = stack
         self.report = report
-        self.work = Path(tempfile.mkdtemp(prefix="limen-demo-", dir="/tmp"))
+        self.work = Path(tempfile.mkdtemp(prefix="limen-demo-", dir=os.environ.get("TMPDIR", "/tmp")))
         self.work.chmod(0o711)
         stack.callback(shutil.rmtree, self.work, ignore_errors=True)
         self.logs = self.work / "logs"
@@ -78,6 +78,7 @@ class Story:
         """Namespaces, and the private web servers in them."""
         self.stack.callback(self.lab.close)
         self.lab.open()
+        self.report.say(f"everything is in {self.work} and in namespaces that end in -{self.lab.suffix}")
         web = self.work / "web"
         web.mkdir()
         self.page_hash = doors.random_file(web / "page", PAGE_BYTES)

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.scratch import scratch_directory
+
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("demo")]
 ROOT = Path(__file__).parents[2]
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
+@pytest.fixture
+def scratch() -> Path:
+    return scratch_directory("limen-demo-")
+
+
+def start(scratch: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "demo", *arguments],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -25,25 +35,29 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def remains() -> set[str]:
-    """Namespaces of labs, and command lines of processes that work in a demo's directory."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    found = {line.split()[0] for line in listed.splitlines() if line.startswith("lmn-laptop-")}
+def remains(scratch: Path, output: str) -> list[str]:
+    """What is left of a demo: namespaces and links of its lab, processes and files of its directory."""
+    named = re.search(r"namespaces that end in -([0-9a-f]+)", output)
+    assert named is not None, output
+    found = [str(path) for path in scratch.iterdir()]
+    for command in (["ip", "netns", "list"], ["ip", "-o", "link"]):
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found += [line for line in listed.splitlines() if line.startswith("lmn-") and named[1] in line.split()[0]]
+        found += [line for line in listed.splitlines() if f"lmnb{named[1]}" in line]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "/tmp/limen-demo-" in words:
-                    found.add(f"{entry.name} {words}")
+                if str(scratch) in words:
+                    found.append(f"{entry.name} {words}")
     return found
 
 
 @pytest.mark.row("N4")
 @pytest.mark.row("F7")
-def test_all_of_it_holds(tmp_path: Path) -> None:
+def test_all_of_it_holds(scratch: Path, tmp_path: Path) -> None:
     report_file = tmp_path / "report.json"
-    before = remains()
-    running = start("--report", str(report_file))
+    running = start(scratch, "--report", str(report_file))
     output, _ = running.communicate(timeout=300)
     assert running.returncode == 0, output
     report = json.loads(report_file.read_text())
@@ -58,12 +72,11 @@ def test_all_of_it_holds(tmp_path: Path) -> None:
     assert report["audit"]["verified"] is True
     assert report["audit"]["tamper_detected"] is True
     assert report["audit"]["records"] > 50
-    assert remains() <= before
+    assert remains(scratch, output) == []
 
 
-def test_an_interrupted_demo_takes_everything_down() -> None:
-    before = remains()
-    running = start()
+def test_an_interrupted_demo_takes_everything_down(scratch: Path) -> None:
+    running = start(scratch)
     assert running.stdout is not None
     seen = ""
     deadline = time.monotonic() + 90
@@ -77,4 +90,4 @@ def test_an_interrupted_demo_takes_everything_down() -> None:
     output, _ = running.communicate(timeout=120)
     assert running.returncode == 130, output
     assert "everything was taken down" in output
-    assert remains() <= before
+    assert remains(scratch, seen + output) == []

@@ -1,11 +1,14 @@
 """``limen up`` as a process: data that lasts, file modes, and what it says when something is wrong."""
 
+import contextlib
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +89,7 @@ def test_data_lasts_over_a_restart(data: Path) -> None:
         credentials = {"tenant": "alpha", "email": tenant.person_email, "password": tenant.person_password}
         key = (data / "audit.pub").read_text()
     with up(data) as (_, printed):
+        assert link not in printed, "a link that was used is not shown again"
         again = Api(url_of(printed), data / "ca.pem")
         assert again.post("/sign-in", credentials)["token"]
         operator = again.as_bearer((data / "operator.token").read_text().strip())
@@ -129,6 +133,25 @@ def test_each_part_runs_as_its_own_user_and_none_as_root(data: Path) -> None:
                 users["postgres" if "postgres" in words else words.split("limen.processes.")[-1].split("\0")[0]] = owner
         assert len(users) == 3, users
         assert len(set(users.values())) == 3, users
+
+
+@pytest.mark.row("T5")
+def test_a_tenants_name_is_in_the_certificate_as_soon_as_it_is_born(data: Path) -> None:
+    with up(data) as (_, printed):
+        port = int(url_of(printed).rpartition(":")[2])
+        operator = Api(url_of(printed), data / "ca.pem", (data / "operator.token").read_text().strip())
+        operator.post("/tenants", {"slug": "beta", "name": "Beta"})
+        trust = ssl.create_default_context(cafile=str(data / "ca.pem"))
+        names, deadline = {"alpha.localhost", "beta.localhost"}, time.monotonic() + 30
+        while names:
+            assert time.monotonic() < deadline, names
+            for name in list(names):
+                with (
+                    contextlib.suppress(ssl.SSLCertVerificationError),
+                    socket.create_connection(("127.0.0.1", port)) as tcp,
+                ):
+                    trust.wrap_socket(tcp, server_hostname=name).close()
+                    names.discard(name)
 
 
 def test_a_taken_port_is_named(data: Path) -> None:

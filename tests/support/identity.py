@@ -93,6 +93,10 @@ class Subjects:
             return SubjectState(frozenset(), active=False, device_verified=False)
         return SubjectState(facts.groups, active=facts.active, device_verified=False)
 
+    async def shielded(self, tx: Tx, subject_id: UUID, actor: Actor) -> str:
+        """No reason."""
+        return ""
+
     async def principal_kind(self, tx: Tx, principal_id: UUID) -> str | None:
         """Group or person."""
         return await self.identity.principal_kind(tx, principal_id)

@@ -14,7 +14,7 @@ from limen.engine.model import Effect
 from limen.kernel.access import ResourceKind, Subject, SubjectKind
 from limen.kernel.facts import Fact, FactKind
 from limen.kernel.ids import new_id
-from limen.kernel.principal import SYSTEM
+from limen.kernel.principal import SYSTEM, Actor
 
 
 class SteppedClock:
@@ -53,6 +53,10 @@ class Directory:
     async def principal_kind(self, tx: Tx, principal_id: UUID) -> str | None:
         """What the id is in this tenant."""
         return self.kinds.get((tx.tenant_id, principal_id))
+
+    async def shielded(self, tx: Tx, subject_id: UUID, actor: Actor) -> str:
+        """Nobody may suspend themselves."""
+        return "not yourself" if subject_id == actor.id else ""
 
     async def names(self, tx: Tx, ids: frozenset[UUID]) -> dict[UUID, str]:
         """Ids as names."""

@@ -274,10 +274,15 @@ async def _greeting(platform: Platform) -> str:
             )
             if made.status_code != 201:
                 raise Unavailable(f"the first tenant was not made: {made.json().get('detail', made.status_code)}")
-            host = f"{options.tenant}.{options.base_domain}:{options.port}"
-            _write_private(link_file, f"https://{host}/setup/{made.json()['setup_token']}")
-    link = link_file.read_text(encoding="ascii").strip() if link_file.exists() else ""
-    lines = [f"Limen answers at https://{options.tenant}.{options.base_domain}:{options.port}"]
+            _write_private(link_file, f"https://{host_of(options)}/setup/{made.json()['setup_token']}")
+        link = link_file.read_text(encoding="ascii").strip() if link_file.exists() else ""
+        if link:
+            # Shown until it is used or void; the page behind it says so without using it up.
+            seen = await client.get(link.partition(f":{options.port}")[2], headers={"Host": host_of(options)})
+            if seen.status_code != 200:
+                link_file.unlink()
+                link = ""
+    lines = [f"Limen answers at https://{host_of(options)}"]
     lines.append(f"Its authority's certificate, for your browser and tools: {platform.ca_file}")
     if link:
         lines += ["Set up the owner (once, within 24 hours of the first start):", f"  {link}"]
@@ -289,6 +294,11 @@ async def _greeting(platform: Platform) -> str:
         "Ctrl-C stops it; the data stays in " + str(options.data),
     ]
     return "\n".join(lines)
+
+
+def host_of(options: UpOptions) -> str:
+    """The first tenant's host label and port."""
+    return f"{options.tenant}.{options.base_domain}:{options.port}"
 
 
 def default_data() -> Path:

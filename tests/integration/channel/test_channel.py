@@ -326,12 +326,13 @@ async def test_a_failing_enforcement_point_gets_a_new_sync(brisk: Plane, tenants
         assert edge.count("welcomed") == 2
 
 
-async def test_a_room_that_fails_does_not_take_others_down(brisk: Plane, tenants: Tenants) -> None:
-    one, other = await brisk.agent(tenants.a), await brisk.agent(tenants.b, CLIENT)
+async def test_a_room_that_fails_does_not_take_others_down(plane: Plane, tenants: Tenants) -> None:
+    # Not the brisk plane: on a busy machine its short leases end by themselves.
+    one, other = await plane.agent(tenants.a), await plane.agent(tenants.b, CLIENT)
     first, second = Edge(), Edge()
     async with running_channel(one, first) as (channel, _), running_channel(other, second):
         await until(lambda: first.count("lease") >= 1 and second.count("lease") >= 1)
-        brisk.rooms[GATEWAY].fail = RuntimeError("defect")
+        plane.rooms[GATEWAY].fail = RuntimeError("defect")
         await channel.send(Applied(tenant_id=tenants.a, version=1))
         await until(lambda: first.count("lost") >= 1)
         assert second.count("lost") == 0

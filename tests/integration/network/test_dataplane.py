@@ -77,7 +77,7 @@ def test_revoking_one_grant_cuts_its_live_flow_and_no_other(site: Site) -> None:
     assert -2.0 < ended["last"] - said_at < 1.0, ended["last"] - said_at
     assert other["last"] - said_at > 1.0, "the other flow was to go on"
     assert receipt.reason == "suspended"
-    assert receipt.bytes_out >= ended["bytes"] > 1_000_000
+    assert receipt.bytes_out >= ended["bytes"] > 0
     assert receipt.bytes_in > 0
     assert abs(receipt.last_byte_at - ended["last"]) < 1.0
     assert receipt.cut_at - said_at < 1.0

@@ -12,9 +12,9 @@ from limen.control.policy.model import AccessRequest
 from limen.db.database import Database, Tx
 from limen.engine.model import Effect
 from limen.kernel.access import Action, Grant, GrantState, ResourceKind, Subject
-from limen.kernel.errors import Conflict, Malformed, NotFound
+from limen.kernel.errors import Conflict, Denied, Malformed, NotFound
 from limen.kernel.ids import new_id
-from limen.kernel.principal import SYSTEM
+from limen.kernel.principal import SYSTEM, Actor, ActorKind
 from tests.support.policy import PolicyWorld
 from tests.support.postgres import Tenants
 
@@ -145,6 +145,13 @@ async def test_suspension_ends_all_and_denies_until_lifted(world: PolicyWorld, t
     assert not await world.administrator.lift_person(SYSTEM, tenants.a, subject.id)
     fresh = await world.administrator.request_access(request)
     assert fresh.id != grant.id
+
+
+async def test_a_refused_suspension_changes_nothing(world: PolicyWorld, tenants: Tenants) -> None:
+    subject, _, grant, _ = await open_access(world, tenants.a)
+    with pytest.raises(Denied, match="not yourself"):
+        await world.administrator.suspend_person(Actor(ActorKind.PERSON, subject.id), tenants.a, subject.id, "x")
+    assert (await state_of(world, tenants.a, grant))[0] is GrantState.LIVE
 
 
 async def test_a_revoked_grant_stays_denied_for_that_resource_only(world: PolicyWorld, tenants: Tenants) -> None:

@@ -27,7 +27,7 @@ from limen.engine.index import PolicyIndex
 from limen.engine.model import Request, SubjectFacts
 from limen.kernel.access import ACTIONS_OF_KIND, Action, Decision, Grant, ResourceKind, Subject
 from limen.kernel.clock import Clock
-from limen.kernel.errors import NotFound
+from limen.kernel.errors import Denied, NotFound
 from limen.kernel.facts import Fact, FactKind
 from limen.kernel.ids import new_id
 from limen.kernel.principal import Actor, ActorKind
@@ -125,9 +125,10 @@ class PolicyAdministrator:
         """Decide without issuing anything and without a record.
 
         Raises:
-            NotFound: when the resource does not exist in this tenant.
+            NotFound: when the subject or the resource does not exist in this tenant.
         """
         version = await tx.lock_version(share=True)
+        await self._require_subject(tx, request.subject.id)
         resource = await self._resources.get(tx, request.resource_id)
         question = await self._question(tx, request.subject, resource.id, request.actions, request.source)
         return decide(question, await self._index(tx, version), version)
@@ -158,10 +159,13 @@ class PolicyAdministrator:
 
         Raises:
             NotFound: when there is no such person or workload in this tenant.
+            Denied: when the actor may not: oneself, and an owner unless by another owner.
         """
         committed: list[datetime] = []
         async with self._database.transaction(tenant_id) as tx:
             await self._require_subject(tx, person_id)
+            if reason_against := await self._subjects.shielded(tx, person_id, actor):
+                raise Denied(reason_against, fix="ask another owner of your tenant")
             fresh = await self._ledger.set_block(tx, actor, person_id, None, reason)
             for ender in self._enders:
                 await ender.end_credentials(tx, person_id, "suspended")

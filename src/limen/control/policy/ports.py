@@ -6,6 +6,7 @@ from uuid import UUID
 from limen.control.policy.model import SubjectState
 from limen.db.database import Tx
 from limen.kernel.access import Subject
+from limen.kernel.principal import Actor
 
 
 class SubjectSource(Protocol):
@@ -17,6 +18,10 @@ class SubjectSource(Protocol):
 
     async def principal_kind(self, tx: Tx, principal_id: UUID) -> str | None:
         """``group``, ``person`` or ``workload``; None when this tenant has no such principal."""
+        ...
+
+    async def shielded(self, tx: Tx, subject_id: UUID, actor: Actor) -> str:
+        """Why ``actor`` may not suspend this subject; empty when there is no reason."""
         ...
 
     async def names(self, tx: Tx, ids: frozenset[UUID]) -> dict[UUID, str]:

@@ -313,7 +313,7 @@ class Channel:
         match command:
             case m.TellWelcomed(welcome):
                 await handler.welcomed(welcome)
-                # Who has nothing to apply, a file agent without sessions, earns its lease now and not with a later beat.
+                # Who has nothing to apply (a file agent without sessions) earns its lease now, not with a later beat.
                 self._post(m.AppliedNow(handler.applied()))
             case m.Deliver(message):
                 await handler.received(message)

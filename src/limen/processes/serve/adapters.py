@@ -14,6 +14,7 @@ from limen.control.vault.model import WorkloadState
 from limen.control.vault.service import WorkloadService
 from limen.db.database import Tx
 from limen.kernel.access import Action, Decision, Grant, Subject, SubjectKind
+from limen.kernel.principal import Actor, ActorKind, Role
 from limen.wire.keyd import SigningPurpose
 
 
@@ -44,6 +45,18 @@ class Subjects:
         if kind is None and await self._workloads.state(tx, principal_id) is not None:
             return "workload"
         return kind
+
+    async def shielded(self, tx: Tx, subject_id: UUID, actor: Actor) -> str:
+        """Nobody locks out themselves, and only an owner an owner: a tenant must not lose its last one by a click."""
+        if actor.kind is not ActorKind.PERSON or actor.id is None:
+            return ""
+        if actor.id == subject_id:
+            return "you cannot suspend yourself"
+        facts = await self._identity.facts_of(tx, [subject_id, actor.id])
+        roles = {person_id: found.role for person_id, found in facts.items()}
+        if roles.get(subject_id) is Role.OWNER and roles.get(actor.id) is not Role.OWNER:
+            return "only an owner can suspend an owner"
+        return ""
 
     async def names(self, tx: Tx, ids: frozenset[UUID]) -> dict[UUID, str]:
         """Display names of the people, groups and workloads among ``ids``."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -100,8 +101,13 @@ async def serve(settings: ServeSettings) -> None:
         )
         authorities = await keyd.authorities()
         trust = settings.trust.read_bytes() if settings.trust is not None else authorities.server_ca_pem
+
+        async def tenants() -> dict[UUID, str]:
+            return {tenant.id: tenant.slug for tenant in await plane.tenancy.list_tenants()}
+
         plane = compose(settings, database, cipher, keyd, SystemClock(), trust)
-        certificate = ServerCertificate(settings, keyd, authorities.agent_ca_pem)
+        certificate = ServerCertificate(settings, keyd, authorities.agent_ca_pem, tenants)
+        plane.feed.subscribe(certificate.heard)
         public_tls, agent_tls = await certificate.contexts()
         (settings.state / "ca.pem").write_bytes(trust)
 
