@@ -5,11 +5,13 @@ import importlib
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from demo.processes import StepFailed
 
 from benchmarks.report import table, write_json
+from limen.runtime.logs import configure_logs
 
 NAMES = {
     "tunnel": "throughput through the gateway with enforcement, against bare WireGuard",
@@ -24,7 +26,7 @@ NAMES = {
 NOT_BUILT = {"relay": "the relay is not built yet, so there is nothing to measure"}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run; the exit status: 0, 1 when the benchmark failed, 2 when there is none of that name."""
     parser = argparse.ArgumentParser(
         prog="./dev bench",
@@ -34,11 +36,12 @@ def main() -> int:
     parser.add_argument("name", help=", ".join((*NAMES, *NOT_BUILT)))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works, measures nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.name not in NAMES:
         words = NOT_BUILT.get(options.name, f"there is no benchmark {options.name}; there are {', '.join(NAMES)}")
         print(f"bench: {words}", file=sys.stderr)
         return 2
+    configure_logs("bench", level="warning")
     started = time.monotonic()
     try:
         rows = importlib.import_module(f"benchmarks.{options.name}").run(quick=options.quick)

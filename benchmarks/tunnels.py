@@ -18,6 +18,7 @@ from demo.processes import Running, StepFailed, run
 from benchmarks.rig import LIMEN, Rig
 
 PORT = 5001
+STREAMS_POLICY = "Everyone reaches the streams"
 STREAMS = Path(__file__).with_name("streams.py")
 _BARE = ("100.70.0.1", "100.70.0.2")
 _MTU = 1420
@@ -42,7 +43,7 @@ def limen_tunnel(rig: Rig, site: Site, *, cidr: str = f"{SERVER_PRIVATE}/32") ->
     """A real gateway and a real client; the resource is allowed."""
     web = [{"protocol": "tcp", "first": PORT, "last": PORT}]
     rig.tenant.add_resource("network", "streams", cidr=cidr, ports=web)
-    rig.tenant.allow("Everyone reaches the streams", "streams", "connect")
+    rig.tenant.allow(STREAMS_POLICY, "streams", "connect")
     return limen_gateway(rig, site), limen_client(rig, site.laptop, rig.tenant.person, "laptop")
 
 
