@@ -91,7 +91,8 @@ def running_seaweed() -> Iterator[Seaweed]:
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                "setpriv", "--pdeathsig", "KILL", "--", weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
+                "setpriv", "--pdeathsig", "KILL", "--", weed, "server",
+                f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                 f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}",
                 f"-filer.localSocket={directory / 'filer.sock'}", f"-s3.localSocket={directory / 's3.sock'}",
                 f"-s3.config={directory / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
