@@ -255,9 +255,9 @@ async def up(options: UpOptions) -> None:
     async with AsyncExitStack() as stack:
         await platform.start()
         stack.push_async_callback(platform.stop)
-        print(await _greeting(platform))
+        print(await _greeting(platform), flush=True)
         await platform.until_something_ends(stop)
-        print("limen: stopping")
+        print("limen: stopping", flush=True)
 
 
 async def _greeting(platform: Platform) -> str:
