@@ -4,6 +4,7 @@ Every condition answers two questions: does it hold now (:func:`check`), and whe
 answer (:func:`next_change`). The second is what makes a grant end by itself.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -13,6 +14,12 @@ from zoneinfo import ZoneInfo
 from limen.kernel.access import ConditionResult
 
 Network = IPv4Network | IPv6Network
+_WEEK = timedelta(days=7)
+_SOURCE_UNKNOWN = ConditionResult("source-address", False, "the source address is unknown", "")
+_SOURCE_INSIDE = ConditionResult("source-address", True, "the source address is in an allowed network")
+_SOURCE_OUTSIDE = ConditionResult(
+    "source-address", False, "the source address is in no allowed network", "connect from an allowed network"
+)
 _DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -98,61 +105,57 @@ def _zone(name: str) -> ZoneInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Calendar:
-    """A window around one day: its spans in UTC in order and apart, and the words that describe it."""
+    """A window around one day. ``edges`` are the instants (UTC) at which it opens, closes, opens …, in order."""
 
-    spans: tuple[tuple[datetime, datetime], ...]
+    edges: tuple[datetime, ...]
     inside: ConditionResult
     outside: ConditionResult
 
 
-def _calendar(window: TimeWindow, now: datetime) -> _Calendar:
-    return _calendar_of(window, now.astimezone(_zone(window.zone)).date())
-
-
 @lru_cache(maxsize=4096)
-def _calendar_of(window: TimeWindow, today: date) -> _Calendar:
-    """The window's spans that start from eight days before until eight days after ``today`` (in its zone), merged.
+def _calendar(window: TimeWindow, day: date) -> _Calendar:
+    """The window's spans that start from nine days before until nine days after ``day``, merged where they touch.
 
+    ``day`` may be the date in any zone, which is why it is more than the eight days that a weekly window needs.
     Remembered, since it is the same for every decision of a day and costs far more than the rest of one.
     """
     zone = _zone(window.zone)
-    merged: list[tuple[datetime, datetime]] = []
-    for offset in range(-8, 9):
-        day = today + timedelta(days=offset)
-        if day.isoweekday() not in window.days:
+    edges: list[datetime] = []
+    for offset in range(-9, 10):
+        first = day + timedelta(days=offset)
+        if first.isoweekday() not in window.days:
             continue
-        last = day if window.end > window.start else day + timedelta(days=1)
-        begin = datetime.combine(day, window.start, zone).astimezone(UTC)
+        last = first if window.end > window.start else first + timedelta(days=1)
+        begin = datetime.combine(first, window.start, zone).astimezone(UTC)
         end = datetime.combine(last, window.end, zone).astimezone(UTC)
         if end <= begin:  # a window inside the hour that a clock change skips
             continue
-        if merged and begin <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        if edges and begin <= edges[-1]:
+            edges[-1] = max(end, edges[-1])
         else:
-            merged.append((begin, end))
-    days = ",".join(_DAY_NAMES[day - 1] for day in sorted(window.days))
+            edges += (begin, end)
+    days = ",".join(_DAY_NAMES[number - 1] for number in sorted(window.days))
     text = f"{days} {window.start:%H:%M}-{window.end:%H:%M} {window.zone}"
     return _Calendar(
-        tuple(merged),
+        tuple(edges),
         inside=ConditionResult("time-window", True, f"inside {text}"),
         outside=ConditionResult("time-window", False, f"outside {text}", "try again inside that time"),
     )
 
 
 def _check_window(window: TimeWindow, env: Environment) -> ConditionResult:
-    calendar = _calendar(window, env.now)
-    holds = any(begin <= env.now < end for begin, end in calendar.spans)
-    return calendar.inside if holds else calendar.outside
+    calendar = _calendar(window, env.now.date())
+    # After an odd number of edges the window is open.
+    return calendar.inside if bisect_right(calendar.edges, env.now) % 2 else calendar.outside
 
 
 def _window_transition(window: TimeWindow, now: datetime) -> datetime | None:
+    edges = _calendar(window, now.date()).edges
+    ahead = bisect_right(edges, now)
     # A window repeats weekly: an edge further off than a week is the end of what was computed, no change.
-    horizon = now + timedelta(days=7)
-    for span in _calendar(window, now).spans:
-        for edge in span:
-            if now < edge:  # spans are in order, so the first edge ahead is the nearest
-                return edge if edge <= horizon else None
-    return None
+    if ahead == len(edges) or edges[ahead] > now + _WEEK:
+        return None
+    return edges[ahead]
 
 
 @lru_cache(maxsize=4096)
@@ -166,13 +169,8 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _check_source(condition: SourceAddress, env: Environment) -> ConditionResult:
     address = _address(env.source)
     if address is None:
-        return ConditionResult("source-address", False, "the source address is unknown", "")
-    holds = any(address.version == network.version and address in network for network in condition.networks)
-    if holds:
-        return ConditionResult("source-address", True, "the source address is in an allowed network")
-    return ConditionResult(
-        "source-address",
-        False,
-        "the source address is in no allowed network",
-        "connect from an allowed network",
-    )
+        return _SOURCE_UNKNOWN
+    for network in condition.networks:
+        if address.version == network.version and address in network:
+            return _SOURCE_INSIDE
+    return _SOURCE_OUTSIDE
