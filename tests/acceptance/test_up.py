@@ -41,14 +41,19 @@ def command(data: Path, *more: str) -> list[str]:
         "--tenant",
         "alpha",
     ]
-    return [sys.executable, "-u", "-m", "limen.processes.main", "up", "--data", str(data), *fixed, *more]
+    return [sys.executable, "-m", "limen.processes.main", "up", "--data", str(data), *fixed, *more]
 
 
 @contextmanager
 def up(data: Path, *more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A running platform and what it printed until it was ready."""
     running = subprocess.Popen(
-        command(data, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command(data, *more),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     assert running.stdout is not None
     try:
@@ -62,6 +67,11 @@ def up(data: Path, *more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         if running.poll() is None:
             running.send_signal(signal.SIGTERM)
         running.communicate(timeout=60)
+
+
+def environment() -> dict[str, str]:
+    """As a service manager starts it: what is printed into a pipe must come at once all the same."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def url_of(printed: str) -> str:
