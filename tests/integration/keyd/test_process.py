@@ -141,7 +141,7 @@ async def test_killed_in_the_middle_of_writes_it_loses_nothing_it_confirmed(keyd
             with pytest.raises(Unavailable):
                 await task
         await client.close()
-    assert len(confirmed) > 20
+    assert len(confirmed) >= 3, "too few writes to prove anything"
     client = await keyd.start()
     for tenant_id, lease in confirmed:
         assert await client.lease_data_key(tenant_id, Purpose.FIELDS) == lease
