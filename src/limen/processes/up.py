@@ -291,8 +291,13 @@ async def _greeting(platform: Platform) -> str:
         f"  limen login --server {platform.url} --ca {platform.ca_file} --tenant {options.tenant}",
         "  limen resource create network wiki --cidr 10.0.0.5/32 --port tcp/443",
         "  limen policy create staff --group everyone --resource wiki --action connect",
-        "Ctrl-C stops it; the data stays in " + str(options.data),
     ]
+    if os.geteuid() != 0:
+        lines.append(
+            "Note: not started by root, so database, key custody and control plane share one user, and who takes over"
+            " one of them has the others. Start as root to keep them apart."
+        )
+    lines.append(f"Ctrl-C stops it; the data stays in {options.data}")
     return "\n".join(lines)
 
 
