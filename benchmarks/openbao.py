@@ -41,7 +41,7 @@ def running_bao(tokens: int) -> Iterator[Bao]:
         self_signed(directory)
         (directory / "raft").mkdir()
         (directory / "bao.hcl").write_text(_configuration(directory, port, cluster), encoding="utf-8")
-        command = [BIN / "bao", "server", f"-config={directory / 'bao.hcl'}"]
+        command = [str(BIN / "bao"), "server", f"-config={directory / 'bao.hcl'}"]
         with Running("bao", command, directory, {"HOME": name}) as server:
             context = ssl.create_default_context(cafile=str(directory / "cert.pem"))
             with httpx.Client(base_url=f"https://127.0.0.1:{port}/v1", verify=context, timeout=30) as client:

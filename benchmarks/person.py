@@ -114,6 +114,7 @@ class Person:
             config=None,
             agent_path=None,
         )
+        closed = asyncio.create_task(self._note_end(connection))
         offset = 0
         try:
             sftp = await connection.start_sftp_client()
@@ -125,6 +126,10 @@ class Person:
                     await asyncio.sleep(READ_PAUSE * (0.5 + random.random()))
         except (asyncssh.Error, OSError):
             pass
+        await closed
+
+    async def _note_end(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Note when the connection ends, whatever the session is doing then."""
         await connection.wait_closed()
         self._seen.sftp_closed.append(time.time())
 

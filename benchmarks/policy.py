@@ -29,6 +29,7 @@ REQUESTS = 2_000
 _NOW = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 _OFFICE = SourceAddress((ip_network("192.0.2.0/24"),))
 _HOURS = TimeWindow(frozenset(range(1, 6)), wall_time(8), wall_time(18), "Europe/Paris")
+_CONDITIONS: dict[int, tuple[Condition, ...]] = {0: (_HOURS,), 1: (_OFFICE,)}
 _READ = frozenset({Action.READ})
 
 
@@ -74,7 +75,7 @@ def workload(size: int, seed: int = 7) -> tuple[list[Policy], list[Request]]:
     resources = [UUID(int=2_000_000 + number) for number in range(pool)]
     policies = []
     for number in range(size):
-        conditions: tuple[Condition, ...] = {0: (_HOURS,), 1: (_OFFICE,)}.get(number % 10, ())
+        conditions = _CONDITIONS.get(number % 10, ())
         policies.append(
             Policy(
                 id=UUID(int=number),

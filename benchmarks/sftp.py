@@ -103,8 +103,12 @@ def _limen(rig: Rig, tmp: Path) -> Side:
     body = {"connection_id": made["id"], "person_id": tenant.person_id, "username": "ana"}
     user = tenant.owner.post("/sftp-users", body)
     tenant.owner.post(f"/sftp-users/{user['id']}/keys", {"public_key": key.with_suffix(".pub").read_text().strip()})
-    connected = lambda: any(agent["connected"] for agent in rig.operator.get("/platform/agents")["agents"])  # noqa: E731
-    door.wait_until(lambda: connected() and listens(rig.address, port), 30, "the file door")
+
+    def ready() -> bool:
+        agents = rig.operator.get("/platform/agents")["agents"]
+        return any(agent["connected"] for agent in agents) and listens(rig.address, port)
+
+    door.wait_until(ready, 30, "the file door")
     return Side(_user(rig, user["login"], rig.address, port, key), lambda: tree_cpu_seconds(door.pid), tmp)
 
 

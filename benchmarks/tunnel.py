@@ -6,6 +6,7 @@ whole machine (which has the packet filter's work in it, and whatever else the m
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from demo.lab import Site
 from demo.processes import StepFailed
@@ -34,8 +35,8 @@ def run(*, quick: bool) -> list[Row]:
         for case, what in (("download", "pull"), ("upload", "push")):
             mine, its = interleaved(
                 rounds,
-                lambda what=what: _measured(sites[0], ours, what, seconds),
-                lambda what=what: _measured(sites[1], bare, what, seconds),
+                partial(_measured, sites[0], ours, what, seconds),
+                partial(_measured, sites[1], bare, what, seconds),
             )
             rows += [
                 row(case, "Mbit/s, more is better", mine["mbit_s"], its["mbit_s"], _PEER),

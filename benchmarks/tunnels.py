@@ -80,7 +80,7 @@ def client_ready(rig: Rig, client: Running, name: str) -> None:
 def bare_tunnel(rig: Rig, site: Site) -> tuple[Running, Running]:
     """``wireguard-go`` at both ends, and plain routing."""
     suffix = secrets.token_hex(3)
-    ends = []
+    ends: list[tuple[Running, str, str]] = []
     keys = [run(["wg", "genkey"]).strip() for _ in range(2)]
     for place, key, address in zip((site.gateway, site.laptop), keys, _BARE, strict=True):
         name = f"bare{len(ends)}{suffix}"
