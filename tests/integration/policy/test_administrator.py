@@ -252,3 +252,27 @@ async def test_no_grant_outlives_its_facts_under_concurrency(world: PolicyWorld,
     assert [row["version"] for row in rows] == list(range(1, len(rows) + 1))
     announced = [entry["id"] for row in rows for entry in row["payload"]["revoked"]]
     assert sorted(announced) == sorted(str(row["id"]) for row in ended), "each revocation is announced exactly once"
+
+
+@pytest.mark.row("N4")
+async def test_a_change_waits_for_a_grant_that_is_being_issued(world: PolicyWorld, tenants: Tenants) -> None:
+    """The interleaving that the shared lock exists for: decided, not committed yet, and the policy goes."""
+    subject, resource = world.person(tenants.a), await world.resource(tenants.a, "wiki")
+    stored = await world.policy(tenants.a, "staff", subject.id, resource.id)
+    async with world.database.transaction(tenants.a) as tx:
+        grant = await world.administrator.issue(tx, AccessRequest(subject, resource.id, CONNECT))
+        assert isinstance(grant, Grant)
+        dropping = asyncio.create_task(world.drop_policy(tenants.a, stored.policy.id))
+        await asyncio.wait([dropping], timeout=0.5)
+    await dropping
+    assert (await state_of(world, tenants.a, grant))[0] is GrantState.REVOKED
+
+
+@pytest.mark.row("N4")
+async def test_a_grant_issued_before_a_change_commits_is_seen_by_it(world: PolicyWorld, tenants: Tenants) -> None:
+    subject, resource = world.person(tenants.a), await world.resource(tenants.a, "wiki")
+    stored = await world.policy(tenants.a, "staff", subject.id, resource.id)
+    async with world.database.transaction(tenants.a) as tx:
+        await world.policies.remove(tx, SYSTEM, stored.policy.id)
+        grant = await world.administrator.request_access(AccessRequest(subject, resource.id, CONNECT))
+    assert (await state_of(world, tenants.a, grant))[0] is GrantState.REVOKED
